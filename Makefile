@@ -1,0 +1,45 @@
+# Everything runs in .venv, made on first use from pinned versions; nothing global is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint ui pack clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 …") if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $(READY)
+
+demo: $(READY) ## twelve users in four art styles personalise one model, in about five minutes
+	$(BIN)/fedcore run federations/demo.yaml
+
+test: $(READY) lint ## linters, types, import contract, unit tests, a tiny federation end to end
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(READY) ## MLflow and Prefect pages over what was run here
+	@export FEDCORE_HOME=$${FEDCORE_HOME:-$(CURDIR)/runs}; export PREFECT_HOME=$$FEDCORE_HOME/prefect; mkdir -p $$FEDCORE_HOME/mlflow; \
+	trap 'kill 0' INT TERM EXIT; \
+	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$$FEDCORE_HOME/mlflow/mlflow.db & \
+	$(BIN)/prefect server start --host 127.0.0.1 --port 4200 & \
+	echo "MLflow http://127.0.0.1:5000   Prefect http://127.0.0.1:4200   (Ctrl-C ends both)"; wait
+
+pack: $(READY) ## rebuild the emoji pack and the demo's client files from their sources
+	$(BIN)/python -m pip install --quiet -e '.[pack]' -c constraints.txt
+	$(BIN)/python -m data.emoji.build
+	$(BIN)/python -m data.emoji.clients
+
+clean: ## remove the virtual environment and all runs
+	rm -rf $(VENV) runs

@@ -1,0 +1,1 @@
+"""The base model: the embedded one, or any folder that a Stable Diffusion pipeline opens."""

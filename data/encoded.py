@@ -1,0 +1,57 @@
+"""A client's pictures and prompts as the model sees them, encoded once and kept on the client's side only."""
+
+import hashlib
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from data.clients import Client
+from data.home import Home
+from data.store import write_atomically
+from data.tables import Split, picture
+from fedcore.base import BaseModel
+from fedcore.prompts import encode
+from fedcore.training import Examples
+
+VERSION = 1
+"""Part of the cache's key: raise it when the way pictures are turned into latents changes."""
+
+
+def examples(client: Client, base: BaseModel, *, home: Home) -> dict[Split, Examples]:
+    """Latents and prompt encodings by split, in the table's order.
+
+    The cache's key is the client's digest, the base's digest and the version of this transform; rows are kept by their
+    index in the table, so a picture can never be paired with another one's caption.
+    """
+    key = hashlib.sha256(f"{VERSION} {client.digest} {base.digest}".encode()).hexdigest()
+    path = home.private(client.id) / f"encoded-{key[:32]}.safetensors"
+    if not path.exists():
+        write_atomically(path, save({name: value.contiguous() for name, value in _encoded(client, base).items()}))
+    cached = load_file(path)
+    everything = Examples(cached["mean"], cached["log_variance"], cached["tokens"], cached["empty"])
+    splits: dict[Split, list[int]] = {}
+    for row in client.rows:
+        splits.setdefault(row.split, []).append(row.index)
+    return {split: everything.rows(torch.tensor(rows)) for split, rows in splits.items()}
+
+
+@torch.no_grad()
+def _encoded(client: Client, base: BaseModel) -> dict[str, Tensor]:
+    size = base.unet.config.sample_size * 2 ** (len(base.vae.config.block_out_channels) - 1)
+    factor = base.vae.config.scaling_factor
+    means, log_variances = [], []
+    for start in range(0, len(client.rows), 16):
+        pixels = torch.stack([_pixels(row.image, size) for row in client.rows[start : start + 16]])
+        posterior = base.vae.encode(pixels).latent_dist
+        means.append(posterior.mean * factor)
+        log_variances.append(posterior.logvar + 2 * torch.tensor(factor).log())
+    prompts = encode(base, [row.prompt for row in client.rows])
+    empty = encode(base, [""]).tokens[0]
+    return {"mean": torch.cat(means), "log_variance": torch.cat(log_variances), "tokens": prompts.tokens, "empty": empty}
+
+
+def _pixels(blob: bytes, size: int) -> Tensor:
+    """One picture as (3, size, size) in [-1, 1]."""
+    image = picture(blob, size)
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1).float() / 127.5 - 1

@@ -1,0 +1,43 @@
+"""Lays pictures out as a labelled grid: a row per model, a column per prompt."""
+
+from collections.abc import Mapping, Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+GAP = 6
+
+
+def gallery(rows: Mapping[str, Tensor], prompts: Sequence[str], *, enlarge: int = 2) -> Image.Image:
+    """`rows` by name, each uint8 (prompts, 3, h, w), enlarged `enlarge` times."""
+    first = next(iter(rows.values()))
+    width, height = first.shape[3] * enlarge, first.shape[2] * enlarge
+    font = ImageFont.load_default(14)
+    left = 12 + max(int(font.getlength(name)) for name in rows)
+    top = 26
+    canvas = Image.new("RGB", (left + len(prompts) * (width + GAP), top + len(rows) * (height + GAP)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, prompt in enumerate(prompts):
+        draw.text((left + column * (width + GAP) + width / 2, top / 2), prompt, "black", font, anchor="mm")
+    for row, (name, pictures) in enumerate(rows.items()):
+        y = top + row * (height + GAP)
+        draw.text((6, y + height / 2), name, "black", font, anchor="lm")
+        for column, picture in enumerate(pictures):
+            image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
+            canvas.paste(image, (left + column * (width + GAP), y))
+    return canvas
+
+
+def contact_sheet(pictures: Tensor, names: Sequence[str], *, columns: int = 8, enlarge: int = 2) -> Image.Image:
+    """Pictures, uint8 (n, 3, h, w), in rows of `columns`, each with its name below."""
+    width, height = pictures.shape[3] * enlarge, pictures.shape[2] * enlarge
+    font = ImageFont.load_default(14)
+    rows = -(-len(names) // columns)
+    canvas = Image.new("RGB", (columns * (width + GAP), rows * (height + 24)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, (picture, name) in enumerate(zip(pictures, names, strict=True)):
+        x, y = (i % columns) * (width + GAP), (i // columns) * (height + 24)
+        image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
+        canvas.paste(image, (x, y))
+        draw.text((x + width / 2, y + height + 10), name, "black", font, anchor="mm")
+    return canvas

@@ -1,0 +1,127 @@
+"""Makes a client table from a folder of pictures with captions: `.txt` files, `metadata.jsonl` or `captions.csv`."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from data.tables import SPLITS, Split, picture, write_table
+from fedcore.errors import TableError
+
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+STORED_AS_IS = {".png": b"\x89PNG", ".jpg": b"\xff\xd8", ".jpeg": b"\xff\xd8"}
+LARGEST_SIDE = 1024  # pixels; what is larger or not PNG/JPEG is stored again as PNG of this size at most
+
+
+@dataclass(frozen=True)
+class Imported:
+    """How many rows were written, and which files were left out, each with the reason."""
+
+    rows: int
+    skipped: list[tuple[str, str]]
+
+
+def captions(folder: Path) -> dict[str, tuple[str, Split | None]]:
+    """Caption and split by file name (relative to `folder`), from `metadata.jsonl` or `captions.csv`; `.txt` files come later.
+
+    Raises:
+        TableError: a line that cannot be read, or without file name or caption.
+    """
+    found: dict[str, tuple[str, Split | None]] = {}
+    for source, entry in _entries(folder):
+        name = entry.get("file_name") or entry.get("image") or entry.get("file")
+        text = next((entry[k] for k in ("prompt", "text", "caption") if entry.get(k)), None)
+        if not isinstance(name, str) or not name or not isinstance(text, str):
+            raise TableError(f"{source}: needs a file name (file_name) and a caption (prompt, text or caption)")
+        split = entry.get("split") or None
+        if split is not None and (not isinstance(split, str) or split not in SPLITS):
+            raise TableError(f"{source}: split '{split}' is none of {', '.join(SPLITS)}")
+        found[str(name)] = (str(text).strip(), SPLITS[split] if split else None)
+    return found
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Every line of the caption files, with its place for messages."""
+    jsonl, table = folder / "metadata.jsonl", folder / "captions.csv"
+    if jsonl.exists():
+        for i, line in enumerate(_text(jsonl).splitlines(), 1):
+            if line.strip():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise TableError(f"{jsonl}: line {i} is no JSON ({error.msg})") from None
+                if not isinstance(entry, dict):
+                    raise TableError(f"{jsonl}: line {i} is no JSON object")
+                yield f"{jsonl}: line {i}", entry
+    if table.exists():
+        for i, row in enumerate(csv.DictReader(io.StringIO(_text(table))), 2):
+            yield f"{table}: line {i}", row
+
+
+def _text(file: Path) -> str:
+    """A text file as UTF-8, with or without a byte order mark.
+
+    Raises:
+        TableError: it is in another encoding.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise TableError(f"{file}: not UTF-8 text; save it as UTF-8") from None
+
+
+def import_images(folder: Path, out: Path, *, track: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths) -> Imported:
+    """Write `out` from the pictures below `folder`; unreadable pictures and pictures without a caption are listed and skipped.
+
+    Raises:
+        TableError: the folder is missing, or nothing usable is in it (then `out` is left as it was).
+    """
+    if not folder.is_dir():
+        raise TableError(f"{folder}: there is no such folder")
+    listed = captions(folder)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    rows: list[tuple[bytes, str, Split | None]] = []
+    skipped: list[tuple[str, str]] = []
+    for file in track(files):
+        name = file.relative_to(folder).as_posix()
+        beside = file.with_suffix(".txt")
+        try:
+            prompt, split = listed.get(name) or (_text(beside).strip() if beside.exists() else "", None)
+        except TableError as error:
+            skipped.append((name, str(error)))
+            continue
+        if not prompt:
+            skipped.append((name, f"no caption: write {beside.name} beside it, or a line in metadata.jsonl or captions.csv"))
+            continue
+        try:
+            rows.append((_bytes(file), prompt, split))
+        except TableError as error:
+            skipped.append((name, str(error)))
+    missing = sorted(set(listed) - {f.relative_to(folder).as_posix() for f in files})
+    skipped += [(name, "named in the captions, but there is no such picture") for name in missing]
+    if not rows:
+        why = f"; first of {len(skipped)} left out: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise TableError(f"{folder}: no usable picture with a caption{why}")
+    if any(split for *_, split in rows):
+        rows = [(image, prompt, split or "train") for image, prompt, split in rows]
+    write_table(out, rows)
+    return Imported(len(rows), skipped)
+
+
+def _bytes(file: Path) -> bytes:
+    """The file's own bytes where PNG or JPEG of sensible size, else the picture stored again as PNG."""
+    blob = file.read_bytes()
+    picture(blob, 16)  # decodes all of it: a truncated file fails here
+    image = Image.open(io.BytesIO(blob))
+    if blob.startswith(STORED_AS_IS.get(file.suffix.lower(), b"\0")) and max(image.size) <= LARGEST_SIDE:
+        return blob
+    upright = ImageOps.exif_transpose(image)
+    upright = upright.convert("RGBA" if "A" in upright.getbands() or "transparency" in upright.info else "RGB")
+    upright.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    upright.save(out, "PNG")
+    return out.getvalue()

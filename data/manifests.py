@@ -1,0 +1,52 @@
+"""A stage is committed by its manifest: what went in, what came out, with which parameters, seed and library versions."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data.store import Ref, Store
+
+FORMAT = 1
+
+
+class Manifest(BaseModel):
+    """`outputs` are blobs of the server's store; `record` is small JSON (metrics, members, outcomes); `finished` is Unix time.
+
+    Only `finished`, `seconds`, `threads` and `libraries` may differ between two computations of the same key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    stage: str
+    version: int
+    key: str
+    parameters: dict[str, Any]
+    outputs: dict[str, Ref]
+    record: dict[str, Any]
+    libraries: dict[str, str]
+    threads: int
+    seconds: float
+    finished: float
+
+
+def path(stage: str, key: str) -> str:
+    """Where a manifest lies in its store."""
+    return f"manifests/{stage}/{key}.json"
+
+
+def read(store: Store, stage: str, key: str) -> Manifest | None:
+    """The manifest of a finished stage, or None where it or one of its blobs is missing or damaged."""
+    text = store.read_text(path(stage, key))
+    if text is None:
+        return None
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError:
+        return None  # damaged, or of another format: the stage runs again and replaces it
+    return manifest if all(store.holds(ref) for ref in manifest.outputs.values()) else None
+
+
+def write(store: Store, manifest: Manifest) -> None:
+    """The commit point of a stage: from here on it is done."""
+    store.write_text(path(manifest.stage, manifest.key), manifest.model_dump_json(indent=1))

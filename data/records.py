@@ -1,0 +1,150 @@
+"""What the server keeps of a run: its configuration, bound to the name, and one record per finished round."""
+
+import json
+import math
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from data.store import Ref, Store
+from fedcore.config import Federation, validated
+from fedcore.errors import ConfigError
+
+FORMAT = 1
+
+
+class ClientRecord(BaseModel):
+    """One client in one round. `failed` is the reason where it was left out; the losses are means of its splits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int = 0
+    device: str = ""
+    group: str | None = None
+    cluster: int | None = None
+    personal: Ref | None = None
+    training: dict[str, Any] | None = None
+    tune: dict[str, float | None] | None = None
+    test: dict[str, float | None] | None = None
+    failed: str | None = None
+
+
+class ClusterRecord(BaseModel):
+    """One cluster in one round: its members, its adapter after the exchange, the mean error of the aggregation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    members: list[str]
+    adapter: Ref
+    rank: int
+    aggregation_error: float | None
+
+
+class RoundRecord(BaseModel):
+    """Everything later rounds, results and MLflow need of a round. `finished` is Unix time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    round: int
+    clients: dict[str, ClientRecord]
+    clusters: dict[int, ClusterRecord]
+    clusters_ref: Ref
+    bank: Ref
+    gallery: Ref
+    styles: dict[str, list[str] | None]
+    silhouette: float | None
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+    finished: float
+
+    def mean(self, what: str, split: str) -> float:
+        """Mean over the clients that came through of one loss (`base`, `cluster`, `other_cluster`, `personal`) on one split."""
+        values = [v for c in self.clients.values() if (s := getattr(c, split)) is not None and (v := s[what]) is not None]
+        return sum(values) / len(values) if values else float("nan")
+
+
+def bind(store: Store, federation: Federation) -> None:
+    """Tie the run's name to this configuration; more rounds extend it.
+
+    Raises:
+        ConfigError: the name stands for another configuration already.
+    """
+    path = f"runs/{federation.name}/federation.json"
+    text = store.read_text(path)
+    if text is not None:
+        before = validated(Federation, json.loads(text)["federation"], path)
+        if before.digest() != federation.digest():
+            changed = _difference(before.model_dump(mode="json"), federation.model_dump(mode="json"))
+            raise ConfigError(
+                f"run '{federation.name}' exists with another configuration ({changed}); "
+                f"give this one another name (--name) or remove the old run's folder and record to start over"
+            )
+        federation = federation.model_copy(update={"rounds": max(before.rounds, federation.rounds)})
+        if before == federation:
+            return
+    what = {"format": FORMAT, "digest": federation.digest(), "federation": federation.model_dump(mode="json")}
+    store.write_text(path, json.dumps(what, indent=1))
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any], at: str = "") -> str:
+    """The first field that differs, as 'field: old → new'."""
+    for key, old in before.items():
+        new = after.get(key)
+        if old != new and key not in ("rounds", "client_timeout"):
+            if isinstance(old, dict) and isinstance(new, dict) and set(old) == set(new):
+                return _difference(old, new, f"{at}{key}.")
+            return f"{at}{key}: {old!r} → {new!r}"
+    return "unknown difference"
+
+
+def bound(store: Store, name: str) -> Federation:
+    """The configuration of a run.
+
+    Raises:
+        ConfigError: there is no run of this name.
+    """
+    text = store.read_text(f"runs/{name}/federation.json")
+    if text is None:
+        known = names(store)
+        raise ConfigError(f"there is no run '{name}'; known: {', '.join(known) if known else 'none yet, start one with `fedcore run`'}")
+    return validated(Federation, json.loads(text)["federation"], name)
+
+
+def names(store: Store) -> list[str]:
+    """All runs."""
+    return store.children("runs")
+
+
+def _round_path(name: str, number: int) -> str:
+    return f"runs/{name}/round-{number:04}.json"
+
+
+def write_round(store: Store, name: str, record: RoundRecord) -> RoundRecord:
+    """Keep a round's record; where the same round was recorded with the same content before, that one stays."""
+    before = read_round(store, name, record.round)
+    if before is not None and before.model_dump(exclude={"seconds", "finished"}) == record.model_dump(exclude={"seconds", "finished"}):
+        return before
+    store.write_text(_round_path(name, record.round), record.model_dump_json(indent=1))
+    return record
+
+
+def read_round(store: Store, name: str, number: int) -> RoundRecord | None:
+    """One round's record, or None."""
+    text = store.read_text(_round_path(name, number))
+    return RoundRecord.model_validate_json(text) if text is not None else None
+
+
+def rounds(store: Store, name: str) -> list[RoundRecord]:
+    """The finished rounds, from the first on without a gap."""
+    out: list[RoundRecord] = []
+    while (record := read_round(store, name, len(out) + 1)) is not None:
+        out.append(record)
+    return out
+
+
+def champion(records: list[RoundRecord]) -> RoundRecord:
+    """The round whose mean personal loss on the clients' tuning splits is lowest (the earliest of equals)."""
+    loss = {r.round: r.mean("personal", "tune") for r in records}
+    return min(records, key=lambda r: (math.isnan(loss[r.round]), loss[r.round], r.round))

@@ -1,0 +1,119 @@
+"""The client's table: Parquet with `image` (PNG or JPEG bytes), `prompt`, optional `split`; read, checked and split."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fedcore.errors import TableError
+
+Split = Literal["train", "tune", "test"]
+SPLITS: dict[str, Split] = {"train": "train", "tune": "tune", "validation": "tune", "val": "tune", "test": "test"}
+TUNE_SHARE, TEST_SHARE = 0.15, 0.2
+MAX_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture with its prompt; `index` is its place in the table, which keys every cache and every fixed noise."""
+
+    index: int
+    image: bytes
+    prompt: str
+    split: Split
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a client's table.
+
+    Without a `split` column a fifth of the rows becomes `test` and about a seventh `tune`, by the hash of the picture, at
+    least one of each where there are three rows.
+
+    Raises:
+        TableError: the file is missing, is no Parquet, lacks a column, has an unknown split or no picture to train on.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise TableError(f"{path}: there is no such table; make one with `fedcore import-images FOLDER --out {path.name}`") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise TableError(f"{path}: not a readable Parquet file ({reason}); make it anew with `fedcore import-images`") from None
+    for column, kinds in (("image", (pa.binary(), pa.large_binary())), ("prompt", (pa.string(), pa.large_string()))):
+        if column not in table.column_names:
+            raise TableError(f"{path}: no column '{column}'; it has {', '.join(table.column_names) or 'none'}")
+        if table.schema.field(column).type not in kinds:
+            raise TableError(f"{path}: column '{column}' is {table.schema.field(column).type}, expected {kinds[0]}")
+    images = cast("list[bytes | None]", table["image"].to_pylist())
+    prompts = cast("list[str | None]", table["prompt"].to_pylist())
+    for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
+        if image is None or prompt is None:
+            raise TableError(f"{path}: row {i} has no {'image' if image is None else 'prompt'}; remove the row or fill it in")
+    whole = cast("list[bytes]", images)
+    splits = _given(path, table["split"].to_pylist()) if "split" in table.column_names else _by_hash(whole)
+    if "train" not in splits:
+        raise TableError(f"{path}: no pictures to train on ({table.num_rows} rows, none of split 'train'); add pictures")
+    return [Row(i, *row) for i, row in enumerate(zip(whole, cast("list[str]", prompts), splits, strict=True))]
+
+
+def _given(path: Path, names: list[str | None]) -> list[Split]:
+    out: list[Split] = []
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or name not in SPLITS:
+            raise TableError(f"{path}: row {i} has split {name!r}; use one of {', '.join(SPLITS)}")
+        out.append(SPLITS[name])
+    return out
+
+
+def _by_hash(images: list[bytes]) -> list[Split]:
+    """Equal pictures fall into the same split, so none is trained on and tested with."""
+    digests = [hashlib.sha256(image).digest() for image in images]
+    order = sorted(set(digests))
+    tests = max(1, round(TEST_SHARE * len(order))) if len(order) >= 3 else 0
+    tunes = max(1, round(TUNE_SHARE * len(order))) if len(order) >= 3 else 0
+    split: dict[bytes, Split] = {d: "test" if i < tests else "tune" if i < tests + tunes else "train" for i, d in enumerate(order)}
+    return [split[d] for d in digests]
+
+
+def write_table(path: Path, rows: list[tuple[bytes, str, Split | None]]) -> None:
+    """Write (image, prompt, split) rows; the split column is left out where no row has one."""
+    columns: dict[str, pa.Array] = {
+        "image": pa.array([image for image, _, _ in rows], pa.binary()),
+        "prompt": pa.array([prompt for _, prompt, _ in rows], pa.string()),
+    }
+    if any(split for _, _, split in rows):
+        columns["split"] = pa.array([split for _, _, split in rows], pa.string())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    try:
+        pq.write_table(pa.table(columns), part, compression="zstd")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def picture(blob: bytes, size: int) -> Image.Image:
+    """A picture as training sees it: upright by its EXIF, transparency on white, centre square, `size`×`size` RGB.
+
+    Raises:
+        TableError: the bytes are no picture, or one of absurd size.
+    """
+    try:
+        image = Image.open(io.BytesIO(blob))
+        if image.width * image.height > MAX_PIXELS:
+            raise TableError(f"a picture of {image.width}×{image.height} is above the limit of {MAX_PIXELS:,} pixels; reduce it first")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+            layered = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
+        if upright.mode.startswith("I"):  # 16 or 32 bits a pixel: Pillow would clip to white, not scale
+            upright = Image.fromarray((np.asarray(upright.convert("I")) / 257).round().clip(0, 255).astype(np.uint8))
+        return ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise TableError(f"not a readable picture ({str(error).splitlines()[0]})") from None

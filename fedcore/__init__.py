@@ -1,0 +1,1 @@
+"""Fedcore: federated personalisation of text-to-image diffusion models with LoRA adapters."""

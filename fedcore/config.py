@@ -1,0 +1,214 @@
+"""One federation's configuration, the server's part only: who takes part, methods, budgets. Never a prompt or picture of a client."""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fedcore.aggregation import AGGREGATIONS
+from fedcore.errors import ConfigError
+from fedcore.injection import Target
+from fedcore.interaction import INTERACTIONS
+from fedcore.training import Settings
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+RESERVED = {"prefect", "mlflow", "server", "clients"}
+
+Positive = Annotated[int, Field(ge=1)]
+M = TypeVar("M", bound=BaseModel)
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AdapterConfig(_Part):
+    """`rank`: one for all, or one per device class. The scale is alpha / rank; alpha defaults to the rank (scale 1)."""
+
+    rank: Positive | dict[str, Positive] = 8
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    target: Target = "attention"
+
+    def rank_of(self, device: str) -> int:
+        """The rank of a client's adapter.
+
+        Raises:
+            ConfigError: ranks are given per device class and this class has none.
+        """
+        if isinstance(self.rank, int):
+            return self.rank
+        if device not in self.rank:
+            raise ConfigError(f"adapter.rank has no entry for device class '{device}'; it names {', '.join(sorted(self.rank))}")
+        return self.rank[device]
+
+    def scale_of(self, rank: int) -> float:
+        """The scale, alpha over rank."""
+        return 1.0 if self.alpha is None else self.alpha / rank
+
+
+class TrainingConfig(_Part):
+    """Local training of one client in one round; see `fedcore.training.Settings`."""
+
+    steps: Positive = 40
+    batch: Positive = 8
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    min_snr: Annotated[float, Field(ge=0)] = 5.0
+    caption_dropout: Share = 0.1
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+    def settings(self) -> Settings:
+        """As plain values."""
+        return Settings(**self.model_dump())
+
+
+class ClusteringConfig(_Part):
+    """k-means on requirement vectors; `k: auto` lets silhouette choose up to `most`."""
+
+    k: Positive | Literal["auto"] = "auto"
+    most: Positive = 8
+    min_size: Positive = 2
+
+
+class AggregationConfig(_Part):
+    """The rule inside a cluster; the cluster's adapter keeps the share `energy` of the exact mean, at most `rank`."""
+
+    method: str = "svd"
+    rank: Positive = 32
+    energy: Annotated[float, Field(gt=0, le=1)] = 0.999
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, AGGREGATIONS)
+
+
+class InteractionConfig(_Part):
+    """Exchange between clusters: own share `own`, the rest by softmax of centroid cosines at `temperature`."""
+
+    method: str = "similarity"
+    own: Share = 0.9
+    temperature: Annotated[float, Field(gt=0)] = 0.2
+    router_temperature: Annotated[float, Field(gt=0)] = 0.1
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, INTERACTIONS)
+
+
+class EvaluationConfig(_Part):
+    """`timesteps` fixed noise levels per held-out picture; the gallery shows `prompts`, drawn in `steps` at `guidance`."""
+
+    timesteps: Positive = 8
+    prompts: tuple[str, ...] = ()
+    steps: Positive = 24
+    guidance: float = 3.0
+    hybrids: Annotated[int, Field(ge=0)] = 2
+
+
+class Federation(_Part):
+    """One federation. `quorum`: share of the clients that must come through, or the round fails."""
+
+    name: str
+    base: str = "embedded"
+    clients: Annotated[tuple[str, ...], Field(min_length=1)]
+    rounds: Positive = 3
+    seed: int = 0
+    quorum: Share = 0.75
+    client_timeout: Annotated[float, Field(gt=0)] = 600.0
+    adapter: AdapterConfig = AdapterConfig()
+    training: TrainingConfig = TrainingConfig()
+    clustering: ClusteringConfig = ClusteringConfig()
+    aggregation: AggregationConfig = AggregationConfig()
+    interaction: InteractionConfig = InteractionConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, value: str) -> str:
+        if not NAME.fullmatch(value) or value in RESERVED:
+            raise ValueError("must be lower-case letters, digits, '-' and '_', and none of " + ", ".join(sorted(RESERVED)))
+        return value
+
+    @field_validator("clients")
+    @classmethod
+    def _usable_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        bad = [c for c in value if not NAME.fullmatch(c)]
+        if bad:
+            raise ValueError(f"'{bad[0]}' is no client id: use lower-case letters, digits, '-' and '_'")
+        twice = sorted({c for c in value if value.count(c) > 1})
+        if twice:
+            raise ValueError(f"'{twice[0]}' is named twice")
+        return tuple(sorted(value))
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Federation":
+        if self.aggregation.method == "fedavg" and isinstance(self.adapter.rank, dict) and len(set(self.adapter.rank.values())) > 1:
+            raise ValueError("aggregation.method 'fedavg' needs equal ranks, but adapter.rank differs by device class; use 'svd'")
+        return self
+
+    def digest(self) -> str:
+        """What a run's name is bound to: everything but how many rounds there are and how long a client may take."""
+        what = self.model_dump(mode="json", exclude={"rounds", "client_timeout"})
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _one_of(value: str, known: Mapping[str, object]) -> str:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, 1)
+        raise ValueError(f"'{value}' is not one of {', '.join(sorted(known))}" + (f"; did you mean '{near[0]}'?" if near else ""))
+    return value
+
+
+def federation(values: Mapping[str, Any], source: str) -> Federation:
+    """Validate what a federation file holds.
+
+    Raises:
+        ConfigError: one line that names `source`, the field, what is wrong and what would be right.
+    """
+    return validated(Federation, values, source)
+
+
+def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
+    """`model` from `values`, or a ConfigError of one line; unknown keys get the nearest right name suggested."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = max(error.errors(), key=_fit)
+        where = ".".join(_path(first["loc"])) or "the file"
+        if first["type"] == "extra_forbidden":
+            allowed = _fields_at(model, first["loc"][:-1])
+            near = difflib.get_close_matches(str(first["loc"][-1]), allowed, 1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(allowed))}"
+            raise ConfigError(f"{source}: unknown key '{where}'; {hint}") from None
+        message = str(first["msg"]).removeprefix("Value error, ")
+        given = first.get("input")
+        shown = "" if isinstance(given, Mapping) or first["type"] == "value_error" else f" (got {given!r})"
+        raise ConfigError(f"{source}: {where}: {message}{shown}") from None
+
+
+def _fit(error: Any) -> tuple[bool, int]:
+    """How well an error fits what was written: where a field allows several types, that of the type which was not used says least."""
+    return not error["type"].endswith(("_type", "_parsing")), len(error["loc"])
+
+
+def _path(loc: tuple[int | str, ...]) -> list[str]:
+    """The field's place without pydantic's names for the alternatives of a type."""
+    return [str(part) for part in loc if not str(part).startswith(("constrained-", "literal[", "dict["))]
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at a place in the configuration."""
+    here: Any = model
+    for part in path:
+        field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, BaseModel) else None
+        if field is None:
+            return []
+        here = field.annotation
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []

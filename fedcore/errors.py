@@ -1,0 +1,45 @@
+"""Everything that Fedcore raises on purpose.
+
+    FedcoreError
+    ├── InputError            the user's input is wrong (exit code 2)
+    │   ├── ConfigError       a federation or client file
+    │   ├── TableError        a client's table of pictures and prompts
+    │   └── BaseModelError    the base model's folder
+    ├── AdapterRefused        an adapter that a client handed over, or a file that holds one
+    ├── StoreError            a blob or manifest that is missing or damaged
+    └── RoundFailed           a round that cannot count: quorum missed, or nothing was learnt
+
+Every message says what was wrong, where, and what to do.
+"""
+
+
+class FedcoreError(Exception):
+    """Base of all errors that Fedcore raises on purpose."""
+
+
+class InputError(FedcoreError):
+    """The user's input is wrong."""
+
+
+class ConfigError(InputError):
+    """A federation or client file that cannot be used."""
+
+
+class TableError(InputError):
+    """A client's table of pictures and prompts that cannot be used."""
+
+
+class BaseModelError(InputError):
+    """A folder that does not hold a usable base model."""
+
+
+class AdapterRefused(FedcoreError):
+    """An adapter that must not be used, with the reason."""
+
+
+class StoreError(FedcoreError):
+    """A blob or manifest that is missing or damaged."""
+
+
+class RoundFailed(FedcoreError):
+    """A round that cannot count."""

@@ -1,0 +1,1 @@
+"""How the embedded base model is trained: a tiny but real Stable Diffusion, from pictures and their names."""

@@ -1,0 +1,151 @@
+"""Local training: a client's pictures, as cached latents and prompt encodings, move a LoRA adapter; nothing else of the model changes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+
+from fedcore.adapters import Adapter, Layer
+from fedcore.injection import injected, read_back
+from fedcore.seeds import derive, generator
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A client's pictures, encoded once.
+
+    `mean`, `log_variance`: (n, channels, h, w), the autoencoder's posterior, scaled; training resamples from it, so the
+    cached law equals the uncached one. `tokens`: (n, tokens, width) prompt encodings; `empty`: (tokens, width), that of "".
+    Rows stay in the table's order, so row i of every tensor is the same picture.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    tokens: Tensor
+    empty: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def rows(self, index: Tensor) -> "Examples":
+        """The chosen rows, (k,) indices."""
+        return Examples(self.mean[index], self.log_variance[index], self.tokens[index], self.empty)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Local training: `steps` of `batch` pictures, AdamW at `lr` with linear warm-up over a tenth of the steps.
+
+    `min_snr` is γ of min-SNR weighting (0: off); `caption_dropout` the share of examples trained on the empty caption;
+    `clip_norm` the largest gradient norm.
+    """
+
+    steps: int
+    batch: int
+    lr: float
+    min_snr: float
+    caption_dropout: float
+    clip_norm: float
+    weight_decay: float
+
+
+def snr_weights(scheduler: DDIMScheduler, gamma: float) -> Tensor:
+    """Loss weight per timestep, (timesteps,): min-SNR-γ (arXiv 2303.09556, section 3.4) for the model's own prediction type.
+
+    ε-prediction: min(SNR, γ)/SNR; v-prediction: min(SNR, γ)/(SNR + 1), shifted to (min(SNR, γ) + 1)/(SNR + 1) where the
+    schedule ends at SNR 0, whose weight would vanish otherwise. γ = 0 gives ones.
+    """
+    alphas = scheduler.alphas_cumprod.double()
+    if gamma == 0:
+        return torch.ones_like(alphas).float()
+    snr = alphas / (1 - alphas)
+    capped = snr.clamp(max=gamma)
+    if scheduler.config.prediction_type == "epsilon":
+        weights: Tensor = capped / snr.clamp(min=1e-12)
+    else:
+        shift = 1.0 if float(snr[-1]) < 1e-6 else 0.0
+        weights = (capped + shift) / (snr + 1)
+    return weights.float()
+
+
+def noised(scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """Noisy latents and the target the model predicts from them (its own type: ε or v); all (n, channels, h, w)."""
+    alphas = scheduler.alphas_cumprod[timesteps][:, None, None, None]
+    noisy = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+    if scheduler.config.prediction_type == "epsilon":
+        return noisy, noise
+    return noisy, alphas.sqrt() * noise - (1 - alphas).sqrt() * clean
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The adapter after training and the (weighted) training loss of every step."""
+
+    adapter: dict[str, Layer]
+    losses: list[float]
+
+
+def batches(rows: int, batch: int, steps: int, seed: int) -> Tensor:
+    """Row indices (steps, batch): every epoch a new permutation of all rows, epochs running into each other."""
+    needed = steps * batch
+    epochs = -(-needed // rows)
+    order = torch.cat([torch.randperm(rows, generator=generator(seed, "epoch", e)) for e in range(epochs)])
+    return order[:needed].view(steps, batch)
+
+
+def train(
+    unet: UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    examples: Examples,
+    start: Adapter,
+    settings: Settings,
+    *,
+    seed: int,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> Trained:
+    """Fine-tune `start` on `examples`; `seed` must already be this client's and round's own.
+
+    Every step: draw a batch; resample its latents; noise them at random timesteps; predict; weighted squared error;
+    clip the gradient; step AdamW. All randomness of step i comes from (seed, i).
+    """
+    weights = snr_weights(scheduler, settings.min_snr)
+    plan = batches(len(examples), settings.batch, settings.steps, derive(seed, "order"))
+    losses: list[float] = []
+    unet.train()
+    with injected(unet, start) as parameters:
+        for p in parameters:
+            p.requires_grad_(True)
+        optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        warmup = max(1, settings.steps // 10)
+        for step, index in enumerate(plan):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.lr * min(1.0, (step + 1) / warmup)
+            loss = _loss(unet, scheduler, examples.rows(index), weights, settings.caption_dropout, generator(seed, "step", step))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            optimizer.step()
+            losses.append(loss.item())
+            on_step(step + 1)
+        adapter = read_back(unet)
+    unet.eval()
+    return Trained(adapter, losses)
+
+
+def _loss(
+    unet: UNet2DConditionModel, scheduler: DDIMScheduler, batch: Examples, weights: Tensor, dropout: float, draw: torch.Generator
+) -> Tensor:
+    """One step's weighted loss, all randomness from `draw`."""
+    shape = batch.mean.shape
+    clean = batch.mean + torch.exp(0.5 * batch.log_variance) * torch.randn(shape, generator=draw)
+    noise = torch.randn(shape, generator=draw)
+    timesteps = torch.randint(len(weights), (len(batch),), generator=draw)
+    silent = torch.rand(len(batch), generator=draw) < dropout
+    tokens = torch.where(silent[:, None, None], batch.empty, batch.tokens)
+    noisy, target = noised(scheduler, clean, noise, timesteps)
+    predicted = unet(noisy, timesteps, tokens).sample
+    error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
+    loss: Tensor = (weights[timesteps] * error).mean()
+    return loss

@@ -1,0 +1,42 @@
+"""Benchmarks: what the defaults rest on, measured anew by `fedcore benchmark …`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from data.base.load import load_base
+from data.clients import load_client
+from data.federations import client_folder
+from fedcore.config import Federation
+from fedcore.errors import ConfigError
+
+
+def statements(file: Path, federation: Federation, paraphrases: Path) -> Iterator[tuple[int, int, float]]:
+    """Set number, clusters found and ARI against the clients' known groups, for every set of statements in `paraphrases`.
+
+    Clients, prompts and clustering settings are the federation's; only the statements are replaced. Runs on the clients'
+    side of a simulation, since it reads what clients are.
+
+    Raises:
+        ConfigError: the file is missing or is no list of sets that name every client.
+    """
+    from fedcore.clustering import cluster
+    from fedcore.evaluation import agreement
+    from fedcore.prompts import requirement
+
+    try:
+        sets: list[dict[str, str]] = yaml.safe_load(paraphrases.read_text(encoding="utf-8"))["sets"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{paraphrases}: expected a key 'sets' with a list of statements by client ({error})") from None
+    base = load_base(federation.base)
+    clients = {c: load_client(c, client_folder(file)) for c in federation.clients}
+    prompts = {c: [row.prompt for row in client.rows if row.split == "train"] for c, client in clients.items()}
+    want = federation.clustering
+    for number, by_client in enumerate(sets, 1):
+        vectors = {c: requirement(base, by_client[c], prompts[c]).double().numpy() for c in federation.clients}
+        k = None if want.k == "auto" else want.k
+        found = cluster(vectors, k=k, most=want.most, min_size=want.min_size, seed=federation.seed)
+        home = {c: i for i, members in found.members.items() for c in members}
+        ari = agreement([home[c] for c in federation.clients], [clients[c].group or "" for c in federation.clients])
+        yield number, len(found.members), ari

@@ -1,0 +1,212 @@
+"""The command line: `fedcore run`, `status`, `results`, `generate`, `import-images`, `doctor`."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+benchmark = typer.Typer(no_args_is_help=True, help="Measure what the defaults rest on.")
+app.add_typer(benchmark, name="benchmark")
+console = Console(stderr=False, highlight=False)
+DEMO = Path("federations/demo.yaml")
+
+
+def settings() -> None:
+    """Where Prefect keeps its state, and how much it says; set before Prefect is imported."""
+    from data.home import HOME, Home
+
+    home = Home.current()
+    os.environ[HOME] = str(home.root)
+    for name, value in {
+        "PREFECT_HOME": str(home.prefect),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "fedcore,data,tasks",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "HF_HUB_OFFLINE": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="The federation's YAML file.")] = DEMO,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a value, e.g. --set clustering.k=4. May be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run (default: the file's).")] = None,
+) -> None:
+    """Run a federation on this machine. What was computed before is not computed again."""
+    settings()
+    from data.base.load import base_folder
+    from data.clients import load_client
+    from data.federations import client_folder, read_federation
+    from data.home import CLIENTS, Home
+    from data.records import bind
+
+    federation = read_federation(file, set_ or [], name)
+    os.environ[CLIENTS] = str(client_folder(file).absolute())
+    base_folder(federation.base)
+    for client in federation.clients:
+        federation.adapter.rank_of(load_client(client).device)
+    bind(Home.current().server(), federation)
+    console.print(
+        f"[bold]{federation.name}[/]: {len(federation.clients)} clients, {federation.rounds} rounds; state under {Home.current().root}"
+    )
+    console.print("starting the workflow engine …")
+    from flows.display import Display
+    from flows.progress import watched_by
+    from flows.training import federated_training
+    from tasks._dispatch import close
+
+    with Display(console) as display, watched_by(display):
+        try:
+            federated_training(federation.name, federation.model_dump(mode="json"))
+        finally:
+            close()
+    show(federation.name, as_json=False)
+
+
+def show(name: str, *, as_json: bool) -> None:
+    """Print a run's results."""
+    from data.home import Home
+    from data.results import results
+    from flows.display import table
+
+    made = results(Home.current(), name)
+    if as_json:
+        sys.stdout.write(json.dumps(made, indent=1) + "\n")
+    else:
+        table(console, made)
+
+
+@app.command()
+def results(name: str, json_: Annotated[bool, typer.Option("--json", help="Stable, documented JSON.")] = False) -> None:
+    """The table of a finished run."""
+    settings()
+    show(name, as_json=json_)
+
+
+@app.command()
+def status(name: Annotated[str | None, typer.Argument(help="A run; without it, all runs.")] = None) -> None:
+    """Which runs there are, how far they got, and who was left out."""
+    settings()
+    from data.home import Home
+    from data.records import bound, names, rounds
+
+    store = Home.current().server()
+    chosen = names(store) if name is None else [name]
+    if not chosen:
+        console.print("no runs yet; start one with `fedcore run federations/demo.yaml`")
+    for each in chosen:
+        federation, records = bound(store, each), rounds(store, each)
+        console.print(f"{each}: {len(records)} of {federation.rounds} rounds, {len(federation.clients)} clients")
+        for record in records:
+            failed = {c: who.failed for c, who in record.clients.items() if who.failed}
+            console.print(
+                f"  round {record.round}: {record.seconds:.0f} s, {len(record.clusters)} clusters, {len(failed)} clients left out"
+            )
+            for client, reason in failed.items():
+                console.print(f"    {client}: {reason}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def generate(
+    name: Annotated[str, typer.Argument(help="A finished run.")],
+    prompt: Annotated[str, typer.Option(help="What to draw; it is encoded here and kept nowhere.")],
+    client: Annotated[str | None, typer.Option(help="Draw with this client's personal adapter.")] = None,
+    cluster: Annotated[int | None, typer.Option(help="Draw with this cluster's adapter.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the PNG goes.")] = Path("picture.png"),
+    seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
+    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 3.0,
+) -> None:
+    """Draw a picture in a user's or a cluster's style (or, with neither, as the base would)."""
+    settings()
+    if client is not None and cluster is not None:
+        from fedcore.errors import InputError
+
+        raise InputError("give --client or --cluster, not both")
+    from rich.progress import Progress
+
+    from data.home import Home
+    from tasks.generate import generate as draw
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("drawing", total=steps)
+        draw(
+            Home.current(), name, client=client, cluster=cluster, prompt=prompt, out=out, seed=seed, steps=steps, guidance=guidance,
+            on_step=lambda done, _: progress.update(bar, completed=done),
+        )  # fmt: skip
+    console.print(f"wrote {out}")
+
+
+@app.command("import-images")
+def import_images(
+    folder: Annotated[Path, typer.Argument(help="Pictures with .txt captions, a metadata.jsonl or a captions.csv.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+) -> None:
+    """Make a client table from a folder of pictures; what cannot be used is listed and skipped."""
+    from rich.progress import track
+
+    from data.import_images import import_images as make
+
+    made = make(folder, out, track=lambda files: track(files, "reading pictures", console=console, transient=True))
+    for file, reason in made.skipped:
+        console.print(f"skipped {file}: {reason}", markup=False, soft_wrap=True)
+    console.print(f"wrote {made.rows} pictures to {out}" + (f", skipped {len(made.skipped)}" if made.skipped else ""), soft_wrap=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Check that this machine can run a federation, and say what to do where it cannot."""
+    settings()
+    from flows.doctor import checks
+
+    bad = 0
+    for title, problem in checks():
+        console.print(f"[green]ok[/]   {title}" if problem is None else f"[red]bad[/]  {title}: {problem}", soft_wrap=True)
+        bad += problem is not None
+    if bad:
+        raise typer.Exit(1)
+
+
+@benchmark.command("statements")
+def benchmark_statements(
+    file: Annotated[Path, typer.Argument(help="The federation whose clients are asked.")] = DEMO,
+    paraphrases: Annotated[Path, typer.Option(help="Sets of other statements by client.")] = Path("federations/paraphrases.yaml"),
+) -> None:
+    """How well clusters match the true styles when every client phrases its wish in other words."""
+    settings()
+    from data.federations import read_federation
+    from flows.benchmark import statements
+
+    scores = []
+    for number, clusters, ari in statements(file, read_federation(file, [], None), paraphrases):
+        scores.append(ari)
+        console.print(f"set {number:2}: {clusters} clusters, ARI {ari:.2f}")
+    exact = sum(score == 1.0 for score in scores)
+    console.print(f"mean ARI {sum(scores) / len(scores):.2f} over {len(scores)} sets of statements, {exact} of them exactly right")
+
+
+def main() -> None:
+    """Entry point: our own errors become one line and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from fedcore.errors import FedcoreError, InputError
+
+    try:
+        app(standalone_mode=True)
+    except FedcoreError as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)
+        raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Trains the embedded base from the emoji pack: autoencoder → latents → denoiser and text encoder → classifier → weights and card.
+
+`python -m flows.pretrain FOLDER [--steps N]`; every stage resumes from FOLDER where it was stopped.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prefect import flow, task
+
+AUTOENCODER_STEPS = 2800
+DENOISER_STEPS = 9000
+WORKERS = 2
+
+
+@task(name="autoencoder")
+def autoencoder(folder: Path, steps: int) -> None:
+    """64×64 pictures ↔ 8×8×8 latents."""
+    from fedcore.pretraining.loop import Schedule
+    from tasks import pretrain
+
+    pretrain.in_workers(pretrain.autoencoder_worker, WORKERS, folder, Schedule(steps=steps, lr=2e-3), 16)
+
+
+@task(name="latents")
+def latents(folder: Path) -> None:
+    """Vocabulary, unit latents, every picture encoded in all its versions."""
+    from tasks import pretrain
+
+    pretrain.prepare(folder)
+    pretrain.in_workers(pretrain.latents_worker, WORKERS, folder)
+
+
+@task(name="denoiser")
+def denoiser(folder: Path, steps: int) -> None:
+    """Text encoder and UNet; the learning rate holds for three quarters and falls in the last."""
+    from fedcore.pretraining.loop import Schedule
+    from tasks import pretrain
+
+    pretrain.in_workers(pretrain.diffusion_worker, WORKERS, folder, Schedule(steps=steps, lr=1e-3, warmup=200, decay=0.25), 64)
+
+
+@task(name="classifier")
+def classifier(folder: Path) -> None:
+    """The style classifier."""
+    from tasks import pretrain
+
+    pretrain.judge(folder)
+
+
+@task(name="assemble")
+def assemble(folder: Path, target: Path) -> None:
+    """fp16 weights as a pipeline folder, contact sheet, and the figures of the card."""
+    from tasks import pretrain
+
+    pretrain.finish(folder, target)
+
+
+@flow(name="pretrain")
+def pretrain_base(folder: Path, target: Path, autoencoder_steps: int, denoiser_steps: int) -> None:
+    """All stages in order; finished ones are passed over."""
+    autoencoder(folder, autoencoder_steps)
+    latents(folder)
+    denoiser(folder, denoiser_steps)
+    classifier(folder)
+    assemble(folder, target)
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Where checkpoints are kept; the same folder resumes.")],
+    target: Annotated[Path, typer.Option(help="Where the finished base goes.")] = Path("data/base"),
+    autoencoder_steps: Annotated[int, typer.Option(help="Autoencoder steps of 32 pictures.")] = AUTOENCODER_STEPS,
+    denoiser_steps: Annotated[int, typer.Option(help="Denoiser steps of 128 pictures.")] = DENOISER_STEPS,
+) -> None:
+    """Train the embedded base model from the emoji pack."""
+    pretrain_base(folder, target, autoencoder_steps, denoiser_steps)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,61 @@
+"""The border between the two sides: a client's computation runs on its side and comes back as a typed outcome, never as an exception."""
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from data.clients import clients_folder
+from data.home import Home
+from data.manifests import Manifest
+from fedcore.errors import FedcoreError
+from tasks._dispatch import WorkerFailed, in_worker
+from tasks._stage import ClientJob, Made, commit
+
+log = logging.getLogger("tasks.client")
+J = TypeVar("J", bound=ClientJob)
+
+
+class Outcome(BaseModel):
+    """What the server learns of one client's part in one stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    client: str
+    status: Literal["ok", "failed", "refused"]
+    reason: str | None = None
+    manifest: Manifest | None = None
+
+
+def client_side(compute: Callable[[J], Made], job: J) -> Outcome:
+    """Runs in the client's worker. A failure's text may quote the client's data, so only our own errors' words leave, without paths."""
+    try:
+        return Outcome(client=job.client, status="ok", manifest=commit(job, compute))
+    except FedcoreError as error:
+        reason = str(error).replace(str(clients_folder()), "<client>").replace(str(Home.current().root), "<home>")
+        return Outcome(client=job.client, status="failed", reason=f"{type(error).__name__}: {reason}")
+    except Exception as error:  # noqa: BLE001 whatever a client does must not reach the others; its side keeps the details
+        private = Home.current().private(job.client)
+        private.mkdir(parents=True, exist_ok=True)
+        with (private / "errors.log").open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat()} {job.stage}\n{traceback.format_exc()}\n")
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__} in {frame.name}; the client's errors.log tells more"
+        return Outcome(client=job.client, status="failed", reason=reason)
+
+
+def run_clients(compute: Callable[[J], Made], jobs: Sequence[J], timeout: float) -> list[Outcome]:
+    """One outcome a job, in order; a job that hangs or kills its process fails alone."""
+    outcomes = []
+    for job in jobs:
+        try:
+            outcomes.append(in_worker(client_side, compute, job, timeout=timeout))
+        except WorkerFailed as error:
+            outcomes.append(Outcome(client=job.client, status="failed", reason=str(error)))
+    for outcome in outcomes:
+        if outcome.status != "ok":
+            log.warning("client %s %s: %s", outcome.client, outcome.status, outcome.reason)
+    return outcomes

@@ -1,0 +1,67 @@
+"""Where computations run: long-lived worker processes of one thread each, which load the base once and can be killed when they hang."""
+
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+log = logging.getLogger("tasks.dispatch")
+_lock = threading.Lock()
+_pool: ProcessPool | None = None
+
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+"""glibc returns and refetches large blocks all the time otherwise; measured in docs/architecture.md."""
+
+
+class WorkerFailed(Exception):
+    """The computation did not come back: too slow, or its process died."""
+
+
+def workers() -> int:
+    """One process per core."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin() -> None:
+    """One thread per worker: results depend on the number of threads, and two cores serve two processes better than threads."""
+    import torch
+
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.WARNING)
+
+
+def in_worker(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
+    """`function(*arguments)` in a worker process.
+
+    Raises:
+        WorkerFailed: it took longer than `timeout` seconds (its process is replaced), or its process died.
+    """
+    global _pool  # noqa: PLW0603 the one pool of this process
+    with _lock:
+        if _pool is None:
+            for name, value in {**MALLOC, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
+                os.environ.setdefault(name, value)
+            _pool = ProcessPool(max_workers=workers(), initializer=_begin, context=multiprocessing.get_context("spawn"))
+        future = _pool.schedule(function, args=arguments, timeout=timeout)
+    try:
+        return future.result()
+    except FutureTimeout:
+        raise WorkerFailed(f"did not finish within {timeout:.0f} s") from None
+    except ProcessExpired as error:
+        raise WorkerFailed(f"its worker process died (exit code {error.exitcode})") from None
+
+
+def close() -> None:
+    """End the worker processes."""
+    global _pool  # noqa: PLW0603
+    with _lock:
+        if _pool is not None:
+            _pool.close()
+            _pool.join(timeout=10)
+            _pool.stop()
+            _pool = None

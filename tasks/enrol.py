@@ -1,0 +1,49 @@
+"""Enrol: each client tells who it is, as a digest of its data, and what it can carry; this precedes every round and is never cached."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from prefect import task
+from pydantic import BaseModel, ConfigDict
+
+from tasks._dispatch import WorkerFailed, in_worker
+
+
+class Enrolment(BaseModel):
+    """`digest` changes when the client's statement, table or device does. `group` is a known true style, for research only."""
+
+    model_config = ConfigDict(frozen=True)
+
+    client: str
+    status: Literal["ok", "failed"]
+    reason: str | None = None
+    digest: str = ""
+    device: str = ""
+    samples: int = 0
+    group: str | None = None
+
+
+def compute(client: str) -> Enrolment:
+    """Runs on the client's side; only our own errors' words leave, without paths."""
+    from data.clients import clients_folder, load_client
+    from fedcore.errors import FedcoreError
+
+    try:
+        me = load_client(client)
+    except FedcoreError as error:
+        reason = str(error).replace(str(clients_folder()), "<client>")
+        return Enrolment(client=client, status="failed", reason=f"{type(error).__name__}: {reason}")
+    samples = sum(row.split == "train" for row in me.rows)
+    return Enrolment(client=client, status="ok", digest=me.digest, device=me.device, samples=samples, group=me.group)
+
+
+@task(name="enrol", task_run_name="enrol {label}")
+def enrol(clients: Sequence[str], label: str, timeout: float) -> list[Enrolment]:  # noqa: ARG001 the label is for people
+    """One enrolment a client."""
+    out = []
+    for client in clients:
+        try:
+            out.append(in_worker(compute, client, timeout=timeout))
+        except WorkerFailed as error:
+            out.append(Enrolment(client=client, status="failed", reason=str(error)))
+    return out

@@ -1,0 +1,86 @@
+"""Gallery: on the server's side, pictures for its own prompts by the base, by every cluster, and by the router's hybrids."""
+
+import io
+import json
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from prefect import task
+
+from data.home import Home
+from data.manifests import Manifest
+from data.store import Ref, Store
+from fedcore.config import EvaluationConfig
+from tasks._dispatch import in_worker
+from tasks._stage import STAGE, Job, Made, commit
+
+if TYPE_CHECKING:
+    from fedcore.interaction import Bank
+
+
+class GalleryJob(Job):
+    """`clusters` are the adapters by cluster id, `bank` is the index that `interact` left."""
+
+    stage: ClassVar[str] = "gallery"
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
+
+    base: str
+    base_digest: str
+    clusters: dict[str, Ref]
+    bank: Ref
+    settings: EvaluationConfig
+    seed: int
+
+
+def load_bank(store: Store, clusters: dict[str, Ref], index: Ref) -> "Bank":
+    """The global bank from its index and the adapters it names."""
+    import torch
+
+    from fedcore import adapters
+    from fedcore.interaction import Bank
+
+    about = json.loads(store.get(index))
+    ids = sorted(int(i) for i in clusters)
+    own = {i: adapters.from_bytes(store.get(clusters[str(i)])) for i in ids}
+    return Bank(own, torch.tensor([about["centroids"][str(i)] for i in ids], dtype=torch.float64), about["temperature"])
+
+
+def rows_of(bank: "Bank", hybrids: int) -> dict[str, Any]:
+    """The gallery's rows: base, clusters, and what the router makes of a wish halfway between two clusters (most unlike pairs first)."""
+    from fedcore.interaction import mixed, route
+
+    rows: dict[str, Any] = {"base": None, **{f"cluster {i}": adapter for i, adapter in sorted(bank.adapters.items())}}
+    centroids = dict(zip(sorted(bank.adapters), bank.centroids, strict=True))
+    pairs = sorted(combinations(centroids, 2), key=lambda pair: (float(centroids[pair[0]] @ centroids[pair[1]]), pair))
+    for first, second in pairs[:hybrids]:
+        rows[f"{first} + {second}"] = mixed(bank.adapters, route(bank, centroids[first] + centroids[second]))
+    return rows
+
+
+def paint(job: GalleryJob) -> Made:
+    """`gallery` (PNG: a row per model, a column per prompt); in the record, what style each picture is taken for."""
+    from data.base.judge import load_judge
+    from data.base.load import load_base
+    from data.gallery import gallery
+    from fedcore.generation import generate
+    from fedcore.prompts import encode
+    from fedcore.seeds import derive
+
+    base, store, want = load_base(job.base), Home.current().server(), job.settings
+    tokens, empty = encode(base, want.prompts).tokens, encode(base, [""]).tokens[0]
+    seeds = [derive(job.seed, "gallery", column) for column in range(len(want.prompts))]
+    judge = load_judge()
+    pictures, styles = {}, {}
+    for name, adapter in rows_of(load_bank(store, job.clusters, job.bank), want.hybrids).items():
+        pictures[name] = generate(base, tokens, empty, adapter, seeds=seeds, steps=want.steps, guidance=want.guidance)
+        styles[name] = judge.name(pictures[name]) if pictures[name].shape[2:] == (64, 64) else None
+    out = io.BytesIO()
+    gallery(pictures, want.prompts).save(out, "PNG")
+    return Made({"gallery": store.put(out.getvalue(), "gallery", ".png")}, {"styles": styles})
+
+
+@task(name="gallery", task_run_name="gallery {label}", retries=1, **STAGE)
+def paint_gallery(job: GalleryJob, label: str) -> Manifest:  # noqa: ARG001 the label is for people
+    """The round's gallery."""
+    manifest: Manifest = in_worker(commit, job, paint)
+    return manifest

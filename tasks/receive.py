@@ -1,0 +1,78 @@
+"""Receive: on the server's side, every adapter a client handed over is checked before anything uses it; a bad one touches nobody else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+from pydantic import BaseModel, ConfigDict
+
+from data.home import Home
+from data.store import Ref
+from tasks._client import Outcome
+from tasks._dispatch import in_worker
+from tasks.train import TrainJob
+
+
+class Expected(BaseModel):
+    """What the server sent out, and what must come back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start: Ref
+    rank: int
+    target: str
+    base: str
+    round: int
+
+    @classmethod
+    def of(cls, job: TrainJob, target: str) -> "Expected":
+        """From the job that the client was given."""
+        return cls(start=job.start, rank=job.rank, target=target, base=job.base, round=job.round)
+
+
+def refusal(outcome: Outcome, expected: Expected) -> str | None:
+    """Why a training outcome cannot be used, or None."""
+    from data.base.load import load_base
+    from fedcore import adapters
+    from fedcore.errors import AdapterRefused, StoreError
+    from fedcore.injection import target_shapes
+
+    if outcome.manifest is None or "adapter" not in outcome.manifest.outputs:
+        return "handed over no adapter"
+    record: dict[str, Any] = outcome.manifest.record
+    if record.get("echo") != expected.start.sha256:
+        return f"trained from adapter {str(record.get('echo'))[:12]}, but was sent {expected.start.sha256[:12]}"
+    if record.get("round") != expected.round:
+        return f"answers for round {record.get('round')}, this is round {expected.round}"
+    samples = record.get("samples")
+    if not isinstance(samples, int) or samples < 1:
+        return f"reports {samples!r} pictures"
+    shapes = target_shapes(load_base(expected.base).unet, expected.target)  # type: ignore[arg-type]
+    ref = outcome.manifest.outputs["adapter"]
+    largest = sum(4 * expected.rank * (out + inputs) for out, inputs in shapes.values()) + 400 * len(shapes) + 100_000
+    if ref.bytes > largest:
+        return f"its adapter has {ref.bytes:,} bytes, at most {largest:,} are possible at rank {expected.rank}"
+    try:
+        adapter = adapters.from_bytes(Home.current().server().get(ref))
+        adapters.check(adapter, shapes, rank=expected.rank)
+    except (AdapterRefused, StoreError) as error:
+        return str(error)
+    if ref.sha256 == expected.start.sha256:
+        return "handed back the adapter it was sent: nothing was trained"
+    return None
+
+
+def checked(outcomes: Sequence[Outcome], expected: Sequence[Expected]) -> list[Outcome]:
+    """The outcomes, those that cannot be used turned into `refused` with the reason."""
+    out = []
+    for outcome, wanted in zip(outcomes, expected, strict=True):
+        reason = refusal(outcome, wanted) if outcome.status == "ok" else None
+        out.append(outcome if reason is None else Outcome(client=outcome.client, status="refused", reason=reason))
+    return out
+
+
+@task(name="receive", task_run_name="receive {label}", retries=1)
+def receive(outcomes: Sequence[Outcome], expected: Sequence[Expected], label: str) -> list[Outcome]:  # noqa: ARG001 the label is for people
+    """Check what all clients of a round handed over."""
+    made: list[Outcome] = in_worker(checked, outcomes, expected)
+    return made

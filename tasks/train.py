@@ -1,0 +1,68 @@
+"""Train: on the client's side, the adapter it was sent is fine-tuned on its own pictures; the new adapter and an echo leave."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from prefect import task
+
+from data.home import Home
+from data.store import Ref
+from fedcore.config import TrainingConfig
+from tasks._client import Outcome, run_clients
+from tasks._stage import STAGE, ClientJob, Made
+
+
+class TrainJob(ClientJob):
+    """`start` is the adapter the client was sent; `rank` and `scale` the client's own."""
+
+    stage: ClassVar[str] = "train"
+
+    start: Ref
+    rank: int
+    scale: float
+    settings: TrainingConfig
+    timesteps: int
+    round: int
+    seed: int
+
+
+def compute(job: TrainJob) -> Made:
+    """The trained adapter as a blob; in the record the echo of what was loaded, and the tuning split's loss before and after."""
+    import torch
+
+    from data.base.load import load_base
+    from data.clients import load_client
+    from data.encoded import examples
+    from fedcore import adapters
+    from fedcore.evaluation import heldout_losses
+    from fedcore.seeds import derive
+    from fedcore.training import train as fine_tune
+
+    client, base, store = load_client(job.client), load_base(job.base), Home.current().server()
+    splits = examples(client, base, home=Home.current())
+    sent = adapters.from_bytes(store.get(job.start))
+    start, discarded = adapters.fitted(sent, job.rank, job.scale) if any(layer.rank != job.rank for layer in sent.values()) else (sent, 0.0)
+    seed = derive(job.seed, "train", job.round, job.client)
+    trained = fine_tune(base.unet, base.scheduler, splits["train"], start, job.settings.settings(), seed=seed)
+    moved = {name: adapters.concatenated([trained.adapter[name], start[name]], [1.0, -1.0]) for name in start}
+    held = splits.get("tune", splits["train"])
+
+    def loss(adapter: adapters.Adapter) -> float:
+        return float(heldout_losses(base.unet, base.scheduler, held, adapter, timesteps=job.timesteps, seed=job.seed).mean())
+
+    record = {
+        "echo": job.start.sha256,
+        "round": job.round,
+        "samples": len(splits["train"]),
+        "loss": {"before": loss(start), "after": loss(trained.adapter)},
+        "train_loss": float(torch.tensor(trained.losses[-max(1, len(trained.losses) // 4) :]).mean()),
+        "moved": adapters.total_norm(moved),
+        "discarded": discarded,
+    }
+    return Made({"adapter": store.put(adapters.to_bytes(trained.adapter), "adapter", ".safetensors")}, record)
+
+
+@task(name="train", task_run_name="train {label}", **STAGE)
+def train(jobs: Sequence[TrainJob], label: str, timeout: float) -> list[Outcome]:  # noqa: ARG001 the label is for people
+    """One outcome a client."""
+    return run_clients(compute, jobs, timeout)

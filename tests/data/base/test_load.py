@@ -1,0 +1,96 @@
+"""A base model's folder: opened frozen, named by its content, refused in clear words."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from data.base.load import PARTS, base_folder, digest, load_base
+from fedcore.base import BaseModel
+from fedcore.errors import BaseModelError
+
+WEIGHTS = {
+    "text_encoder": "model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "unet": "diffusion_pytorch_model.safetensors",
+}
+
+
+@pytest.fixture
+def copy(base_folder: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the tiny base to damage."""
+    yield Path(shutil.copytree(base_folder, tmp_path / "copy"))
+    load_base.cache_clear()
+
+
+def test_the_base_is_loaded_in_float32_frozen_and_in_evaluation_mode(base: BaseModel, base_folder: Path) -> None:
+    stored = load_file(base_folder / "unet" / WEIGHTS["unet"])
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in base.unet.state_dict().items())
+    for part in (base.unet, base.vae, base.text_encoder):
+        assert not part.training
+        assert {(p.dtype, p.requires_grad) for p in part.parameters()} == {(torch.float32, False)}
+    assert (base.scheduler.config.prediction_type, float(base.scheduler.alphas_cumprod[-1])) == ("v_prediction", 0.0)
+
+
+def test_the_digest_names_the_files_of_the_parts_wherever_they_lie(base: BaseModel, copy: Path) -> None:
+    (copy / "README.md").write_text("no part of the model")
+    assert digest(copy) == base.digest
+    seen = {base.digest}
+    for part in PARTS:
+        file = next(p for p in sorted((copy / part).iterdir()) if p.suffix == ".json")
+        file.write_text(file.read_text() + " ")
+        digest.cache_clear()
+        seen.add(digest(copy))
+    assert len(seen) == 1 + len(PARTS)
+
+
+def test_a_folder_that_is_no_base_is_refused(copy: Path) -> None:
+    with pytest.raises(BaseModelError, match=f"^base '{copy / 'no'}': .*holds no model_index.json"):
+        base_folder(str(copy / "no"))
+    shutil.rmtree(copy / "vae")
+    with pytest.raises(BaseModelError, match=r"has no folder 'vae'; a Stable Diffusion pipeline needs tokenizer"):
+        load_base(str(copy))
+
+
+def test_another_kind_of_pipeline_is_refused(copy: Path) -> None:
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionXLPipeline"}))
+    with pytest.raises(BaseModelError, match="a StableDiffusionXLPipeline; only StableDiffusionPipeline folders can be used"):
+        load_base(str(copy))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]"])
+def test_a_damaged_index_is_refused(copy: Path, text: str) -> None:
+    (copy / "model_index.json").write_text(text)
+    with pytest.raises(BaseModelError, match="cannot be opened"):
+        load_base(str(copy))
+
+
+@pytest.mark.parametrize("part", sorted(WEIGHTS))
+def test_a_truncated_weights_file_is_refused(copy: Path, part: str) -> None:
+    file = copy / part / WEIGHTS[part]
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(BaseModelError, match="cannot be opened"):
+        load_base(str(copy))
+
+
+@pytest.mark.parametrize("part", sorted(WEIGHTS))
+def test_weights_that_lack_a_tensor_are_refused_and_not_made_up(copy: Path, part: str) -> None:
+    file = copy / part / WEIGHTS[part]
+    tensors = load_file(file)
+    tensors.pop(min(tensors))
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(BaseModelError, match="cannot be opened"):
+        load_base(str(copy))
+
+
+def test_weights_as_pickle_are_refused(copy: Path) -> None:
+    file = copy / "unet" / WEIGHTS["unet"]
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    with pytest.raises(BaseModelError, match="cannot be opened"):
+        load_base(str(copy))

@@ -1,0 +1,1 @@
+"""Tests of the emoji pack and the demo's clients."""

@@ -1,0 +1,1 @@
+"""Whole federations through the real Prefect and the real MLflow."""

@@ -1,0 +1,92 @@
+"""A tiny federation, run once per test session by the command line, as a user would."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data.emoji.pack import drawings
+from data.tables import write_table
+
+CANARY = "quixotrope"
+"""A word that only the clients' captions and statements contain."""
+
+CLIENTS = {
+    "c01": ("openmoji", "bold black outlines"),
+    "c02": ("openmoji", "thick dark contours"),
+    "c04": ("streamline", "soft pastel"),
+    "c05": ("streamline", "pale thin lines"),
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished command."""
+
+    code: int
+    output: str
+
+
+@dataclass(frozen=True)
+class World:
+    """A folder of its own for one federation: state, federation file, client files."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        """FEDCORE_HOME."""
+        return self.root / "runs"
+
+    @property
+    def file(self) -> Path:
+        """The federation file."""
+        return self.root / "demo.yaml"
+
+    def fedcore(self, *arguments: str) -> Ran:
+        """Run the command line here."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "FEDCORE", "MLFLOW"))}
+        environment |= {"FEDCORE_HOME": str(self.home), "COLUMNS": "160"}
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        return Ran(done.returncode, done.stdout + done.stderr)
+
+
+def write_world(root: Path, base: Path) -> World:
+    """Four clients in two styles, eight training pictures each; the statements and captions carry the canary."""
+    values = {
+        "base": str(base),
+        "clients": sorted(CLIENTS),
+        "rounds": 2,
+        "quorum": 0.5,
+        "adapter": {"rank": 4},
+        "training": {"steps": 4, "batch": 4},
+        "clustering": {"k": 2, "min_size": 1},
+        "evaluation": {"prompts": ["cat", "pizza"], "steps": 3, "timesteps": 2, "hybrids": 1},
+    }
+    (root / "demo.yaml").write_text(yaml.safe_dump(values))
+    for i, (client, (style, wish)) in enumerate(sorted(CLIENTS.items())):
+        mine = [d for d in drawings(style) if not d.unseen][12 * i : 12 * i + 12]
+        splits = ["test"] * 2 + ["tune"] * 2 + ["train"] * 8
+        rows = [(d.png, f"{d.names[0]} {CANARY}", split) for d, split in zip(mine, splits, strict=True)]
+        write_table(root / "demo" / f"{client}.parquet", rows)  # type: ignore[arg-type]
+        about = {"statement": f"{wish}, {CANARY}", "pictures": f"{client}.parquet", "group": style}
+        (root / "demo" / f"{client}.yaml").write_text(yaml.safe_dump(about))
+    return World(root)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> World:
+    """Files only; nothing has run."""
+    return write_world(tmp_path_factory.mktemp("federation"), base_folder)
+
+
+@pytest.fixture(scope="session")
+def ran(world: World) -> Ran:
+    """Two rounds."""
+    return world.fedcore("run", str(world.file))

@@ -1,0 +1,117 @@
+"""A federation's configuration: what is accepted, and one clear line for everything that is not."""
+
+from typing import Any
+
+import pytest
+
+from fedcore.config import AdapterConfig, Federation, federation
+from fedcore.errors import ConfigError
+
+GOOD: dict[str, Any] = {"name": "demo", "clients": ["b", "a"]}
+
+
+def refusal(values: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        federation({**GOOD, **values}, "f.yaml")
+    message = str(caught.value)
+    assert message.splitlines() == [message]
+    return message
+
+
+def test_a_name_and_clients_are_enough_and_clients_are_sorted() -> None:
+    made = federation(GOOD, "f.yaml")
+    assert made.clients == ("a", "b")
+    assert made.training.settings().lr == made.training.lr
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "near"),
+    [
+        ({"trainin": {}}, "trainin", "training"),
+        ({"training": {"step": 3}}, "training.step", "steps"),
+        ({"interaction": {"temprature": 1}}, "interaction.temprature", "temperature"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_right_one(values: dict[str, Any], key: str, near: str) -> None:
+    assert refusal(values) == f"f.yaml: unknown key '{key}'; did you mean '{near}'?"
+
+
+def test_an_unknown_key_that_is_near_nothing_lists_the_known_ones() -> None:
+    assert refusal({"clustering": {"zzzz": 1}}) == "f.yaml: unknown key 'clustering.zzzz'; known here: k, min_size, most"
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "says"),
+    [
+        ({"rounds": 0}, "rounds", "greater than or equal to 1 (got 0)"),
+        ({"seed": "abc"}, "seed", "'abc'"),
+        ({"clients": []}, "clients", "at least 1"),
+        ({"clients": ["a", "B/.."]}, "clients", "'B/..' is no client id"),
+        ({"clients": ["a", "b", "a"]}, "clients", "'a' is named twice"),
+        ({"name": "server"}, "name", "none of clients, mlflow, prefect, server"),
+        ({"name": "My run"}, "name", "lower-case"),
+        ({"quorum": 1.5}, "quorum", "less than or equal to 1"),
+        ({"training": 5}, "training", "dictionary"),
+        ({"training": {"lr": "fast\nand loose"}}, "training.lr", "number"),
+        ({"training": {"lr": 0}}, "training.lr", "greater than 0"),
+        ({"training": {"lr": float("inf")}}, "training.lr", "finite"),
+        ({"evaluation": {"guidance": float("nan")}}, "evaluation.guidance", "finite"),
+        ({"adapter": {"target": "everything"}}, "adapter.target", "'attention' or 'attention+convolutions'"),
+        ({"adapter": {"rank": 0}}, "adapter.rank", "greater than or equal to 1"),
+        ({"adapter": {"rank": {"phone": 0}}}, "adapter.rank.phone", "greater than or equal to 1"),
+        ({"adapter": {"alpha": 0}}, "adapter.alpha", "greater than 0"),
+        ({"clustering": {"k": 0}}, "clustering.k", "greater than or equal to 1"),
+        ({"clustering": {"k": "autp"}}, "clustering.k", "'auto'"),
+        ({"aggregation": {"method": "svdd"}}, "aggregation.method", "not one of fedavg, svd; did you mean 'svd'?"),
+        ({"aggregation": {"energy": 0}}, "aggregation.energy", "greater than 0"),
+        ({"interaction": {"method": "zzz"}}, "interaction.method", "'zzz' is not one of none, similarity"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_value_is_refused_in_one_line_with_file_field_and_reason(values: dict[str, Any], field: str, says: str) -> None:
+    message = refusal(values)
+    assert message.startswith(f"f.yaml: {field}: ")
+    assert says in message
+
+
+def test_missing_fields_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"^f\.yaml: clients: Field required$"):
+        federation({"name": "demo"}, "f.yaml")
+
+
+def test_fedavg_with_ranks_that_differ_is_refused_before_anything_runs() -> None:
+    ranks = {"adapter": {"rank": {"phone": 4, "laptop": 8}}}
+    message = refusal({**ranks, "aggregation": {"method": "fedavg"}})
+    assert "aggregation.method 'fedavg' needs equal ranks, but adapter.rank differs" in message
+    federation({**GOOD, **ranks, "aggregation": {"method": "svd"}}, "f.yaml")
+    federation({**GOOD, "adapter": {"rank": {"phone": 4, "laptop": 4}}, "aggregation": {"method": "fedavg"}}, "f.yaml")
+
+
+def test_ranks_by_device_class_and_the_scale_alpha_over_rank() -> None:
+    by_class = AdapterConfig(rank={"phone": 4, "laptop": 8}, alpha=16)
+    assert (by_class.rank_of("phone"), by_class.scale_of(4), by_class.scale_of(8)) == (4, 4.0, 2.0)
+    assert (AdapterConfig(rank=8).rank_of("anything"), AdapterConfig(rank=8).scale_of(8)) == (8, 1.0)
+    with pytest.raises(ConfigError, match=r"adapter\.rank has no entry for device class 'watch'; it names laptop, phone"):
+        by_class.rank_of("watch")
+
+
+def test_the_digest_ignores_rounds_and_patience_and_nothing_else() -> None:
+    plain = federation(GOOD, "f.yaml")
+    assert federation({**GOOD, "rounds": 9, "client_timeout": 5}, "f.yaml").digest() == plain.digest()
+    assert federation({**GOOD, "clients": ["a", "b"]}, "g.yaml").digest() == plain.digest()
+    others: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"clients": ["a"]},
+        {"quorum": 0.5},
+        {"base": "x"},
+        {"name": "other"},
+        {"adapter": {"rank": 9}},
+    ]
+    others += [{"training": {"lr": 1}}, {"clustering": {"k": 2}}, {"aggregation": {"rank": 2}}, {"interaction": {"own": 0.1}}]
+    digests = {federation({**GOOD, **other}, "f.yaml").digest() for other in others}
+    assert len(digests | {plain.digest()}) == len(others) + 1
+
+
+def test_what_was_written_reads_back_the_same() -> None:
+    made = federation({**GOOD, "adapter": {"rank": {"phone": 4}}, "clustering": {"k": "auto"}}, "f.yaml")
+    assert Federation.model_validate_json(made.model_dump_json()) == made

@@ -1,0 +1,13 @@
+"""The error tree is the one that its docstring draws."""
+
+import inspect
+import re
+
+from fedcore import errors
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    drawn = re.findall(r"^ *([│ ]*)[├└]── (\w+)", str(errors.__doc__), re.MULTILINE)
+    parents = {name: "InputError" if "│" in indent else "FedcoreError" for indent, name in drawn}
+    real = {n: c.__bases__[0].__name__ for n, c in inspect.getmembers(errors, inspect.isclass) if n != "FedcoreError"}
+    assert parents == real

@@ -1,0 +1,187 @@
+"""Local training: published weights and targets, and an adapter that learns, repeatably and alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fedcore.adapters import to_bytes
+from fedcore.base import BaseModel
+from fedcore.injection import initial, target_shapes
+from fedcore.pretraining.diffusion import new_scheduler
+from fedcore.seeds import generator, isolated
+from fedcore.training import Examples, Settings, Trained, batches, noised, snr_weights, train
+from tests.tiny import LATENT, dense
+
+SETTINGS = Settings(steps=6, batch=4, lr=1e-2, min_snr=5.0, caption_dropout=0.0, clip_norm=1.0, weight_decay=0.0)
+
+
+def scheduler(prediction: str) -> DDIMScheduler:
+    """Stable Diffusion's own schedule, which does not end at SNR 0."""
+    return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction)
+
+
+def examples(n: int = 4) -> Examples:
+    draw = generator(0, "examples")
+    mean = torch.randn(n, *LATENT, generator=draw)
+    return Examples(mean, torch.full_like(mean, -6.0), torch.randn(n, 32, 128, generator=draw), torch.randn(32, 128, generator=draw))
+
+
+def run(base: BaseModel, settings: Settings = SETTINGS, rows: Examples | None = None, seed: int = 0) -> Trained:
+    start = initial(target_shapes(base.unet, "attention"), rank=2, scale=1.0, seed=0)
+    return train(base.unet, base.scheduler, rows or examples(), start, settings, seed=seed)
+
+
+def norm(trained: Trained) -> float:
+    return float(sum(dense(layer).square().sum() for layer in trained.adapter.values())) ** 0.5
+
+
+# Weights and targets
+
+
+def test_min_snr_weights_for_epsilon_are_the_published_ones() -> None:
+    """Hang et al. (arXiv 2303.09556): min(SNR, γ) / SNR."""
+    model = scheduler("epsilon")
+    alphas = model.alphas_cumprod.tolist()
+    want = [min(a / (1 - a), 5) / (a / (1 - a)) for a in alphas]
+    assert snr_weights(model, 5.0).tolist() == pytest.approx(want, rel=1e-5)
+
+
+def test_min_snr_weights_for_v_are_the_published_ones() -> None:
+    """The same paper, section 3.4, for the v-target: min(SNR, γ) / (SNR + 1)."""
+    model = scheduler("v_prediction")
+    want = [min(a / (1 - a), 5) / (a / (1 - a) + 1) for a in model.alphas_cumprod.tolist()]
+    assert snr_weights(model, 5.0).tolist() == pytest.approx(want, rel=1e-5)
+
+
+def test_the_noisiest_step_keeps_weight_one_where_the_schedule_ends_in_pure_noise() -> None:
+    weights = snr_weights(new_scheduler(), 5.0)
+    alphas = new_scheduler().alphas_cumprod.double()
+    want = [(min(a / (1 - a), 5) + 1) / (a / (1 - a) + 1) for a in alphas.tolist()]
+    assert weights.tolist() == pytest.approx(want, rel=1e-5)
+    assert float(weights[-1]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_gamma_zero_weighs_all_steps_alike(prediction: str) -> None:
+    assert snr_weights(scheduler(prediction), 0).tolist() == [1.0] * 1000
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_noise_and_targets_are_those_of_diffusers(prediction: str) -> None:
+    model = scheduler(prediction)
+    draw = generator(0, "noise")
+    clean, noise = torch.randn(5, *LATENT, generator=draw), torch.randn(5, *LATENT, generator=draw)
+    times = torch.tensor([0, 1, 400, 998, 999])
+    noisy, target = noised(model, clean, noise, times)
+    torch.testing.assert_close(noisy, model.add_noise(clean, noise, times))
+    torch.testing.assert_close(target, noise if prediction == "epsilon" else model.get_velocity(clean, noise, times))
+
+
+# The order of pictures
+
+
+@given(st.integers(1, 9), st.integers(1, 8), st.integers(1, 12), st.integers(0, 5))
+def test_every_picture_is_drawn_equally_often(rows: int, batch: int, steps: int, seed: int) -> None:
+    plan = batches(rows, batch, steps, seed)
+    assert plan.shape == (steps, batch)
+    counts = torch.bincount(plan.flatten(), minlength=rows)
+    assert len(counts) == rows
+    assert int(counts.max() - counts.min()) <= 1
+    assert all(sorted(epoch.tolist()) == list(range(rows)) for epoch in plan.flatten().split(rows) if len(epoch) == rows)
+
+
+def test_every_epoch_has_another_order() -> None:
+    assert len({tuple(epoch.tolist()) for epoch in batches(8, 8, 5, 0)}) == 5
+
+
+def test_rows_pick_all_parts_of_the_same_pictures() -> None:
+    everything, index = examples(), torch.tensor([2, 0])
+    some = everything.rows(index)
+    assert len(some) == 2
+    for field in ("mean", "log_variance", "tokens"):
+        assert torch.equal(getattr(some, field)[0], getattr(everything, field)[2])
+    assert torch.equal(some.empty, everything.empty)
+
+
+# Training itself
+
+
+def test_the_loss_falls_on_a_fixed_batch(base: BaseModel) -> None:
+    losses = run(base, replace(SETTINGS, steps=60)).losses
+    assert len(losses) == 60
+    assert sum(losses[-15:]) < 0.9 * sum(losses[:15])
+
+
+def test_training_twice_gives_the_same_bits_whatever_the_global_generator_holds(base: BaseModel) -> None:
+    first = run(base)
+    with isolated(1, "another global state"):
+        before = torch.get_rng_state()
+        second = run(base)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert to_bytes(first.adapter) == to_bytes(second.adapter)
+    assert first.losses == second.losses
+    assert to_bytes(run(base, seed=1).adapter) != to_bytes(first.adapter)
+
+
+def test_the_base_stays_as_it_was(base: BaseModel) -> None:
+    before = {name: tensor.clone() for name, tensor in base.unet.state_dict().items()}
+    assert norm(run(base)) > 0
+    after = base.unet.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not base.unet.training
+
+
+def test_adam_moves_every_factor_by_the_learning_rate_in_the_only_step(base: BaseModel) -> None:
+    """Adam's first step is lr · g / (|g| + ε): a full lr wherever |g| is far above ε = 1e-8. B starts at zero."""
+    made = run(base, replace(SETTINGS, steps=1, lr=3e-3)).adapter
+    moved = torch.cat([layer.b.abs().flatten() for layer in made.values()])
+    assert float(moved.max()) <= 3e-3 * 1.0001
+    assert float(moved.median()) == pytest.approx(3e-3, rel=1e-2)
+
+
+def test_the_learning_rate_warms_up_over_a_tenth_of_the_steps(base: BaseModel) -> None:
+    """Twenty steps: the first one goes at lr / 2, so it moves B by that. Progress is told after every step."""
+    seen: list[int] = []
+    first: list[Tensor] = []
+
+    def watch(step: int) -> None:
+        seen.append(step)
+        if step == 1:
+            first.extend(p.detach().abs().flatten() for n, p in base.unet.named_parameters() if "lora_B" in n)
+
+    start = initial(target_shapes(base.unet, "attention"), rank=2, scale=1.0, seed=0)
+    train(base.unet, base.scheduler, examples(), start, replace(SETTINGS, steps=20, lr=1e-3), seed=0, on_step=watch)
+    assert seen == list(range(1, 21))
+    assert float(torch.cat(first).median()) == pytest.approx(0.5e-3, rel=1e-2)
+
+
+def test_clipping_clips(base: BaseModel) -> None:
+    """Gradients of norm 1e-10 move no entry by more than lr · 1e-10 / 1e-8 a step (Adam's ε); unclipped ones move it by lr."""
+    clipped = run(base, replace(SETTINGS, steps=3, clip_norm=1e-10)).adapter
+    free = run(base, replace(SETTINGS, steps=3, clip_norm=1e10)).adapter
+    bound = 3 * SETTINGS.lr * 1e-2
+    assert 0 < max(float(layer.b.abs().max()) for layer in clipped.values()) <= bound
+    assert max(float(layer.b.abs().max()) for layer in free.values()) > 10 * bound
+
+
+def test_with_full_caption_dropout_prompts_do_not_matter(base: BaseModel) -> None:
+    rows = examples()
+    others = replace(rows, tokens=rows.tokens.flip(0) * 3)
+    silent = replace(SETTINGS, caption_dropout=1.0)
+    assert to_bytes(run(base, silent).adapter) == to_bytes(run(base, silent, others).adapter)
+    assert to_bytes(run(base).adapter) != to_bytes(run(base, rows=others).adapter)
+
+
+def test_the_posterior_is_resampled_with_its_own_spread(base: BaseModel) -> None:
+    """With no spread the log-variance falls out; with spread it counts."""
+    rows = examples()
+    frozen, narrower = (replace(rows, log_variance=torch.full_like(rows.mean, v)) for v in (-200.0, -300.0))
+    wide = replace(rows, log_variance=torch.zeros_like(rows.mean))
+    assert run(base, rows=frozen).losses == run(base, rows=narrower).losses
+    assert run(base, rows=wide).losses != run(base, rows=frozen).losses

@@ -1,0 +1,109 @@
+"""The command line's answers to wrong input: one line that says what, where and what to do; exit code 2; nothing left behind."""
+
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from data.home import HOME
+from flows.cli import main
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(HOME, str(tmp_path / "runs"))
+    monkeypatch.setenv("COLUMNS", "300")
+    return tmp_path
+
+
+def fedcore(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and everything printed."""
+    monkeypatch.setattr(sys, "argv", ["fedcore", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    return int(end.value.code or 0), said.out + said.err
+
+
+def federation(here: Path, base_folder: Path, **values: object) -> None:
+    """`f.yaml` with one client `c1` of three pictures."""
+    (here / "f.yaml").write_text(yaml.safe_dump({"base": str(base_folder), "clients": ["c1"], **values}))
+    (here / "f").mkdir()
+    (here / "f" / "c1.yaml").write_text("statement: bold\npictures: c1.parquet\n")
+    Image.new("RGB", (8, 8), "red").save(here / "red.png")
+    blob = (here / "red.png").read_bytes()
+    pq.write_table(pa.table({"image": [blob] * 3, "prompt": ["a", "b", "c"]}), here / "f" / "c1.parquet")
+
+
+def test_wrong_federation_files(here: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    federation(here, base_folder)
+    for arguments, expected in {
+        ("missing.yaml",): "missing.yaml: there is no such file",
+        ("f.yaml", "--set", "trainin.steps=3"): "f.yaml: unknown key 'trainin'; did you mean 'training'?",
+        ("f.yaml", "--set", "adapter.rank=0"): "f.yaml: adapter.rank",
+        ("f.yaml", "--set", "rounds"): "--set rounds: expected key=value",
+        ("f.yaml", "--set", "base=/nowhere"): "base '/nowhere': /nowhere holds no model_index.json",
+        ("f.yaml", "--set", "clients=[c2]"): "there is no such client file; the folder has c1",
+    }.items():
+        code, said = fedcore(monkeypatch, capsys, "run", *arguments)
+        assert (code, expected in said, said.count("\n")) == (2, True, 1), said
+    assert not (here / "runs").exists() or not any((here / "runs").rglob("runs/*"))
+
+
+def test_a_base_without_a_unet(here: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "half").mkdir()
+    for part in base_folder.iterdir():
+        if part.name != "unet":
+            (here / "half" / part.name).symlink_to(part)
+    federation(here, here / "half")
+    code, said = fedcore(monkeypatch, capsys, "run", "f.yaml")
+    assert code == 2
+    assert "has no folder 'unet'" in said
+
+
+def test_wrong_tables(here: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    federation(here, base_folder)
+    table = here / "f" / "c1.parquet"
+    whole = table.read_bytes()
+    empty = pa.table({"image": pa.array([], pa.binary()), "prompt": pa.array([], pa.string())})
+    for damage, expected in (
+        (lambda: table.write_bytes(whole[:200]), "not a readable Parquet file"),
+        (lambda: pq.write_table(empty, table), "no pictures to train on"),
+        (table.unlink, "there is no such table"),
+    ):
+        damage()
+        code, said = fedcore(monkeypatch, capsys, "run", "f.yaml")
+        assert code == 2
+        assert f"{table.name}: {expected}" in said
+
+
+def test_unknown_runs_are_refused_by_every_command(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["results", "nope"], ["status", "nope"], ["generate", "nope", "--prompt", "a cat", "--client", "c1"]):
+        code, said = fedcore(monkeypatch, capsys, *arguments)
+        assert code == 2
+        assert "there is no run 'nope'" in said
+
+
+def test_import_images_makes_a_table_and_lists_what_it_skipped(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here / "pictures"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "a.png")
+    (folder / "a.txt").write_text("a red square")
+    (folder / "b.png").write_bytes(b"no picture")
+    (folder / "b.txt").write_text("broken")
+    code, said = fedcore(monkeypatch, capsys, "import-images", str(folder), "--out", "mine.parquet")
+    assert code == 0
+    assert "skipped b.png: not a readable picture" in said
+    assert "wrote 1 pictures to mine.parquet, skipped 1" in said
+    assert pq.read_table("mine.parquet")["prompt"].to_pylist() == ["a red square"]
+    code, said = fedcore(monkeypatch, capsys, "import-images", str(here / "runs"), "--out", "none.parquet")
+    assert code == 2
+    assert not (here / "none.parquet").exists()

@@ -1,0 +1,1 @@
+"""Stages: keys, manifests, the border between the sides, worker processes."""

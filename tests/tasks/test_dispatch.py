@@ -1,0 +1,37 @@
+"""Worker processes: they compute, hang alone, die alone."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tasks import _dispatch
+from tasks._dispatch import WorkerFailed, in_worker
+from tests.tasks import computations
+
+
+@pytest.fixture(autouse=True, scope="module")
+def closed_afterwards() -> Iterator[None]:
+    yield
+    _dispatch.close()
+
+
+def test_a_computation_comes_back_from_another_process_with_one_thread() -> None:
+    assert in_worker(computations.double, 21) == 42
+    assert in_worker(computations.threads) == 1
+
+
+def test_its_own_errors_come_back_as_they_are() -> None:
+    with pytest.raises(TypeError):
+        in_worker(computations.double, None)
+
+
+def test_a_hanging_computation_is_ended_and_the_next_one_runs() -> None:
+    with pytest.raises(WorkerFailed, match="did not finish within 1 s"):
+        in_worker(computations.sleep, 60.0, timeout=1.0)
+    assert in_worker(computations.double, 2) == 4
+
+
+def test_a_dying_process_is_replaced() -> None:
+    with pytest.raises(WorkerFailed, match="worker process died"):
+        in_worker(computations.die)
+    assert in_worker(computations.double, 3) == 6

@@ -1,0 +1,117 @@
+"""What a client may hand over: anything else is refused by name and reason."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from data.home import HOME, Home
+from data.manifests import Manifest
+from data.store import Ref
+from fedcore import adapters
+from fedcore.adapters import Layer
+from fedcore.base import BaseModel
+from fedcore.injection import initial, target_shapes
+from tasks._client import Outcome
+from tasks.receive import Expected, checked
+
+Adapter = dict[str, Layer]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv(HOME, str(tmp_path))
+    return Home.current()
+
+
+@pytest.fixture
+def sent(base: BaseModel) -> Adapter:
+    return initial(target_shapes(base.unet, "attention"), rank=4, scale=1.0, seed=0)
+
+
+@pytest.fixture
+def trained(sent: Adapter) -> Adapter:
+    return {name: Layer(layer.a, layer.b + 0.01, layer.scale) for name, layer in sent.items()}
+
+
+def put(home: Home, blob: bytes) -> Ref:
+    return home.server().put(blob, "adapter", ".safetensors")
+
+
+def hand_over(home: Home, base_folder: Path, sent: Adapter, blob: bytes, **record: Any) -> Outcome:
+    """One client's outcome as the server judges it."""
+    start = put(home, adapters.to_bytes(sent))
+    told = {"echo": start.sha256, "round": 1, "samples": 8} | record
+    manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs={"adapter": put(home, blob)}, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
+    expected = Expected(start=start, rank=4, target="attention", base=str(base_folder), round=1)
+    (outcome,) = checked([Outcome(client="c1", status="ok", manifest=manifest)], [expected])
+    return outcome
+
+
+def test_a_sound_adapter_is_accepted(home: Home, base_folder: Path, sent: Adapter, trained: Adapter) -> None:
+    assert hand_over(home, base_folder, sent, adapters.to_bytes(trained)).status == "ok"
+
+
+def with_nan(adapter: Adapter) -> bytes:
+    name = min(adapter)
+    broken = adapter[name].b.clone()
+    broken[0, 0] = torch.nan
+    return adapters.to_bytes(adapter | {name: Layer(adapter[name].a, broken, 1.0)})
+
+
+def without_a_layer(adapter: Adapter) -> bytes:
+    return adapters.to_bytes({n: layer for n, layer in adapter.items() if n != min(adapter)})
+
+
+def of_another_rank(adapter: Adapter) -> bytes:
+    return adapters.to_bytes({n: Layer(layer.a[:2], layer.b[:, :2], 1.0) for n, layer in adapter.items()})
+
+
+def far_too_large(adapter: Adapter) -> bytes:
+    return save({"padding": torch.zeros(10_000_000)})
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (with_nan, "not finite"),
+        (without_a_layer, "is missing"),
+        (of_another_rank, "expected"),
+        (far_too_large, "bytes, at most"),
+        (lambda _: b"\x80\x04\x95 a pickle", "not a safetensors file"),
+    ],
+)
+def test_a_bad_file_is_refused(
+    make: Callable[[Adapter], bytes], reason: str, home: Home, base_folder: Path, sent: Adapter, trained: Adapter
+) -> None:
+    outcome = hand_over(home, base_folder, sent, make(trained))
+    assert outcome.status == "refused"
+    assert outcome.manifest is None
+    assert reason in str(outcome.reason)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"echo": "0" * 64}, "but was sent"),
+        ({"round": 0}, "answers for round 0"),
+        ({"samples": 0}, "reports 0 pictures"),
+        ({"samples": "many"}, "reports 'many' pictures"),
+    ],
+)
+def test_a_wrong_story_is_refused(
+    record: dict[str, Any], reason: str, home: Home, base_folder: Path, sent: Adapter, trained: Adapter
+) -> None:
+    outcome = hand_over(home, base_folder, sent, adapters.to_bytes(trained), **record)
+    assert outcome.status == "refused"
+    assert reason in str(outcome.reason)
+
+
+def test_the_adapter_it_was_sent_is_refused(home: Home, base_folder: Path, sent: Adapter) -> None:
+    outcome = hand_over(home, base_folder, sent, adapters.to_bytes(sent))
+    assert outcome.status == "refused"
+    assert "nothing was trained" in str(outcome.reason)
