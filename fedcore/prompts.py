@@ -71,5 +71,7 @@ def requirement(base: BaseModel, statement: str, prompts: Sequence[str]) -> Tens
     mean = looks.mean(dim=0)
     _, s, vt = torch.linalg.svd((looks - mean) / len(LOOKS) ** 0.5, full_matrices=False)
     dims = min(REQUIREMENT_DIMS, len(s))
+    peak = vt[torch.arange(len(vt)), vt.abs().argmax(dim=1)]
+    vt = vt * torch.where(peak < 0, -1.0, 1.0)[:, None].to(vt)  # every client must choose the same signs
     whitened = (vt[:dims] @ (_wish(base, statement, prompts) - mean)) / (s[:dims].square() + 0.2 * s[0].square()).sqrt()
     return torch.nn.functional.normalize(whitened, dim=0).float()
