@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,14 @@ class Store:
         write_atomically(Path(path), blob)
 
 
+@lru_cache(maxsize=1)
+def _umask() -> int:
+    """This process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def write_atomically(path: Path, blob: bytes) -> None:
     """Temporary file in the same folder, fsync, rename: readers see the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,10 +127,10 @@ def write_atomically(path: Path, blob: bytes) -> None:
             file.write(blob)
             file.flush()
             os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())  # temporary files are private; results are as readable as any file
         Path(name).replace(path)
-    except BaseException:
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
 
 
 def without_locations(value: Any) -> Any:

@@ -50,6 +50,13 @@ def _factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
     return layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
 
 
+def _insist_known(unet: UNet2DConditionModel, adapter: Adapter) -> None:
+    """Refuse an adapter for layers that this model does not have; PEFT would drop them with a warning."""
+    known = dict(unet.named_modules())
+    if strangers := sorted(name for name in adapter if name not in known):
+        raise AdapterRefused(f"the base has no layer '{strangers[0]}': this adapter belongs to another model")
+
+
 @contextmanager
 def injected(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[list[nn.Parameter]]:
     """`unet` with `adapter` (None: plain) inside the block; yields the trainable factors, in order of their layers' names.
@@ -63,9 +70,7 @@ def injected(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[li
     if adapter is None:
         yield []
         return
-    known = dict(unet.named_modules())
-    if strangers := sorted(name for name in adapter if name not in known):
-        raise AdapterRefused(f"the base has no layer '{strangers[0]}': this adapter belongs to another model")
+    _insist_known(unet, adapter)
     first = next(iter(adapter.values()))
     config = LoraConfig(
         r=first.rank,
@@ -96,7 +101,11 @@ def merged(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[None
     """`unet` with the updates added into its weights inside the block: as fast as the plain model, and bit-identical to it afterwards.
 
     For measuring; equal to `injected` within rounding.
+
+    Raises:
+        AdapterRefused: the adapter names a layer that this model does not have.
     """
+    _insist_known(unet, adapter or {})
     weights = {name: unet.get_submodule(name).weight for name in adapter or {}}
     kept = {name: weight.detach().clone() for name, weight in weights.items()}
     try:

@@ -63,7 +63,7 @@ def snr_weights(scheduler: DDIMScheduler, gamma: float) -> Tensor:
     snr = alphas / (1 - alphas)
     capped = snr.clamp(max=gamma)
     if scheduler.config.prediction_type == "epsilon":
-        weights: Tensor = capped / snr.clamp(min=1e-12)
+        weights: Tensor = torch.where(snr > 0, capped / snr.clamp(min=1e-300), 1.0)
     else:
         shift = 1.0 if float(snr[-1]) < 1e-6 else 0.0
         weights = (capped + shift) / (snr + 1)

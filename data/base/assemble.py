@@ -7,6 +7,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
+from fedcore.errors import StoreError
 from fedcore.pretraining.diffusion import TextToLatent, new_denoiser, new_scheduler
 from fedcore.pretraining.text import new_text_encoder
 
@@ -16,7 +17,10 @@ def assemble(parts: Path, target: Path) -> int:
     tokenizer = CLIPTokenizer.from_pretrained(parts / "tokenizer")
     model = TextToLatent(new_text_encoder(tokenizer), new_denoiser())
     state = load_file(parts / "diffusion.safetensors")
-    model.load_state_dict({name.removeprefix("ema/"): value for name, value in state.items() if name.startswith("ema/")}, strict=False)
+    averages = {name.removeprefix("ema/"): value for name, value in state.items() if name.startswith("ema/")}
+    left, _ = model.load_state_dict(averages, strict=False)  # buffers are not in the checkpoint
+    if lacking := sorted(set(left) & {name for name, _ in model.named_parameters()}):
+        raise StoreError(f"{parts / 'diffusion.safetensors'}: the checkpoint lacks {lacking[0]}; train again")
     vae = AutoencoderKL.from_pretrained(parts / "vae-unit")
     vae.register_to_config(scaling_factor=1.0)
     pipeline = StableDiffusionPipeline(

@@ -17,6 +17,7 @@ from fedcore.base import BaseModel
 from fedcore.errors import BaseModelError
 
 EMBEDDED = Path(__file__).parent / "weights"
+PREDICTIONS = ("epsilon", "v_prediction")
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 
 
@@ -88,6 +89,10 @@ def load_base(name: str) -> BaseModel:
         vae = _whole(AutoencoderKL, folder / "vae", torch_dtype=torch.float32)
         unet = _whole(UNet2DConditionModel, folder / "unet", torch_dtype=torch.float32)
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+        if scheduler.config.prediction_type not in PREDICTIONS:
+            raise BaseModelError(
+                f"base '{name}': it predicts '{scheduler.config.prediction_type}', only {' and '.join(PREDICTIONS)} are known"
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(f"base '{name}': {folder} cannot be opened ({str(error).splitlines()[0]})") from None
     unet.set_attn_processor(AttnProcessor())  # on CPU, a training step is 27 % faster than with fused attention
