@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 …") if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,pack]' -c constraints.txt
 	@touch $(READY)
 
 demo: $(READY) ## twelve users in four art styles personalise one model, in about five minutes
@@ -37,7 +37,6 @@ ui: $(READY) ## MLflow and Prefect pages over what was run here
 	echo "MLflow http://127.0.0.1:5000   Prefect http://127.0.0.1:4200   (Ctrl-C ends both)"; wait
 
 pack: $(READY) ## rebuild the emoji pack and the demo's client files from their sources
-	$(BIN)/python -m pip install --quiet -e '.[pack]' -c constraints.txt
 	$(BIN)/python -m data.emoji.build
 	$(BIN)/python -m data.emoji.clients
 

@@ -21,7 +21,7 @@ MAX_PIXELS = 64_000_000
 
 @dataclass(frozen=True)
 class Row:
-    """One picture with its prompt; `index` is its place in the table, which keys every cache and every fixed noise."""
+    """One picture with its prompt; `index` is its place in the table."""
 
     index: int
     image: bytes

@@ -4,7 +4,6 @@ A convolution's factors, A (r, in, kh, kw) and B (out, r, 1, 1), are kept flatte
 same algebra holds for both kinds of layer.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,9 +120,11 @@ def with_scale(layer: Layer, scale: float) -> Layer:
 def fitted(adapter: Adapter, rank: int, scale: float) -> tuple[dict[str, Layer], float]:
     """The adapter brought to exactly `rank` and `scale`, as a client of that rank starts from it.
 
-    Truncated where the rank is higher, padded with zeros where it is lower. Returns the adapter in float32 and the share
-    of ‖Δ‖²_F that truncation discarded, over all layers.
+    Truncated where the rank is higher, padded with zeros where it is lower, untouched where both are right already.
+    Returns the adapter in float32 and the share of ‖Δ‖²_F that truncation discarded, over all layers.
     """
+    if all(layer.rank == rank and layer.scale == scale for layer in adapter.values()):
+        return dict(adapter), 0.0
     lost = total = 0.0
     out: dict[str, Layer] = {}
     for name, layer in sorted(adapter.items()):
@@ -233,11 +234,6 @@ def _norm(layer: Layer) -> float:
     r2 = torch.linalg.qr(exact.a.T, mode="r").R
     norm: float = torch.linalg.matrix_norm(r1 @ r2.T).item()
     return norm
-
-
-def total_norm(adapter: Adapter) -> float:
-    """‖Δ‖_F over all layers."""
-    return math.sqrt(sum(max(layer.energy(), 0.0) for layer in adapter.values()))
 
 
 def layer_names(adapters: Iterable[Adapter]) -> list[str]:

@@ -38,7 +38,7 @@ def denoiser(folder: Path, steps: int) -> None:
     from fedcore.pretraining.loop import Schedule
     from tasks import pretrain
 
-    pretrain.in_workers(pretrain.diffusion_worker, WORKERS, folder, Schedule(steps=steps, lr=1e-3, warmup=200, decay=0.25), 64)
+    pretrain.in_workers(pretrain.diffusion_worker, WORKERS, folder, Schedule(steps=steps, lr=1.2e-3, warmup=200, decay=0.4), 64)
 
 
 @task(name="classifier")

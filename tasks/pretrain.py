@@ -29,7 +29,7 @@ from fedcore.pretraining.assess import caption_test
 from fedcore.pretraining.autoencoder import autoencoder_loss, new_autoencoder, peak_signal_to_noise
 from fedcore.pretraining.captions import STYLE_WORDS, caption
 from fedcore.pretraining.diffusion import Latents, TextToLatent, diffusion_loss, new_denoiser
-from fedcore.pretraining.loop import Schedule, State, optimise
+from fedcore.pretraining.loop import Schedule, State, fast_precision, optimise
 from fedcore.pretraining.pictures import VARIANTS, move
 from fedcore.pretraining.text import new_text_encoder, train_tokenizer
 from fedcore.pretraining.whitening import standardise
@@ -110,7 +110,7 @@ def prepare(folder: Path) -> None:
 @torch.no_grad()
 def encode(model: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Mean latents of pictures in [-1, 1]."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_precision():
         mean: Tensor = model.encode(pictures).latent_dist.mean
     return mean.float()
 

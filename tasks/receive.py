@@ -20,6 +20,7 @@ class Expected(BaseModel):
 
     start: Ref
     rank: int
+    scale: float
     target: str
     base: str
     round: int
@@ -27,7 +28,7 @@ class Expected(BaseModel):
     @classmethod
     def of(cls, job: TrainJob, target: str) -> "Expected":
         """From the job that the client was given."""
-        return cls(start=job.start, rank=job.rank, target=target, base=job.base, round=job.round)
+        return cls(start=job.start, rank=job.rank, scale=job.scale, target=target, base=job.base, round=job.round)
 
 
 def refusal(outcome: Outcome, expected: Expected) -> str | None:
@@ -47,17 +48,18 @@ def refusal(outcome: Outcome, expected: Expected) -> str | None:
     samples = record.get("samples")
     if not isinstance(samples, int) or samples < 1:
         return f"reports {samples!r} pictures"
-    shapes = target_shapes(load_base(expected.base).unet, expected.target)  # type: ignore[arg-type]
+    store, shapes = Home.current().server(), target_shapes(load_base(expected.base).unet, expected.target)  # type: ignore[arg-type]
     ref = outcome.manifest.outputs["adapter"]
     largest = sum(4 * expected.rank * (out + inputs) for out, inputs in shapes.values()) + 400 * len(shapes) + 100_000
     if ref.bytes > largest:
         return f"its adapter has {ref.bytes:,} bytes, at most {largest:,} are possible at rank {expected.rank}"
     try:
-        adapter = adapters.from_bytes(Home.current().server().get(ref))
+        adapter = adapters.from_bytes(store.get(ref))
         adapters.check(adapter, shapes, rank=expected.rank)
+        began, _ = adapters.fitted(adapters.from_bytes(store.get(expected.start)), expected.rank, expected.scale)
     except (AdapterRefused, StoreError) as error:
         return str(error)
-    if ref.sha256 == expected.start.sha256:
+    if adapters.to_bytes(adapter) == adapters.to_bytes(began):
         return "handed back the adapter it was sent: nothing was trained"
     return None
 

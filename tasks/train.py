@@ -41,10 +41,9 @@ def compute(job: TrainJob) -> Made:
     client, base, store = load_client(job.client), load_base(job.base), Home.current().server()
     splits = examples(client, base, home=Home.current())
     sent = adapters.from_bytes(store.get(job.start))
-    start, discarded = adapters.fitted(sent, job.rank, job.scale) if any(layer.rank != job.rank for layer in sent.values()) else (sent, 0.0)
+    start, discarded = adapters.fitted(sent, job.rank, job.scale)
     seed = derive(job.seed, "train", job.round, job.client)
     trained = fine_tune(base.unet, base.scheduler, splits["train"], start, job.settings.settings(), seed=seed)
-    moved = {name: adapters.concatenated([trained.adapter[name], start[name]], [1.0, -1.0]) for name in start}
     held = splits.get("tune", splits["train"])
 
     def loss(adapter: adapters.Adapter) -> float:
@@ -56,7 +55,6 @@ def compute(job: TrainJob) -> Made:
         "samples": len(splits["train"]),
         "loss": {"before": loss(start), "after": loss(trained.adapter)},
         "train_loss": float(torch.tensor(trained.losses[-max(1, len(trained.losses) // 4) :]).mean()),
-        "moved": adapters.total_norm(moved),
         "discarded": discarded,
     }
     return Made({"adapter": store.put(adapters.to_bytes(trained.adapter), "adapter", ".safetensors")}, record)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from fedcore.pretraining.loop import fast_precision
 from fedcore.pretraining.pictures import VARIANTS, move
 from fedcore.seeds import generator
 
@@ -55,7 +56,7 @@ def autoencoder_loss(model: AutoencoderKL, pictures: Tensor, *, batch: int, seed
         draw = generator(seed, "autoencoder", step, rank)
         rows = torch.randint(len(pictures), (batch,), generator=draw)
         clean = augment(pictures[rows].float() / 127.5 - 1, draw)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_precision():
             mean, log_variance = model.quant_conv(model.encoder(clean)).float().chunk(2, dim=1)
             log_variance = log_variance.clamp(-30, 20)
             latent = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=draw)

@@ -18,6 +18,7 @@ from fedcore.base import BaseModel
 from fedcore.injection import initial, target_shapes
 from tasks._client import Outcome
 from tasks.receive import Expected, checked
+from tests import tiny
 
 Adapter = dict[str, Layer]
 
@@ -47,7 +48,7 @@ def hand_over(home: Home, base_folder: Path, sent: Adapter, blob: bytes, **recor
     start = put(home, adapters.to_bytes(sent))
     told = {"echo": start.sha256, "round": 1, "samples": 8} | record
     manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs={"adapter": put(home, blob)}, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
-    expected = Expected(start=start, rank=4, target="attention", base=str(base_folder), round=1)
+    expected = Expected(start=start, rank=4, scale=1.0, target="attention", base=str(base_folder), round=1)
     (outcome,) = checked([Outcome(client="c1", status="ok", manifest=manifest)], [expected])
     return outcome
 
@@ -113,5 +114,14 @@ def test_a_wrong_story_is_refused(
 
 def test_the_adapter_it_was_sent_is_refused(home: Home, base_folder: Path, sent: Adapter) -> None:
     outcome = hand_over(home, base_folder, sent, adapters.to_bytes(sent))
+    assert outcome.status == "refused"
+    assert "nothing was trained" in str(outcome.reason)
+
+
+def test_what_was_only_cut_to_rank_is_refused_too(home: Home, base: BaseModel, base_folder: Path) -> None:
+    wide = tiny.random_adapter(target_shapes(base.unet, "attention"), 6, "wide")
+    cut, discarded = adapters.fitted(wide, 4, 1.0)
+    assert discarded > 0
+    outcome = hand_over(home, base_folder, wide, adapters.to_bytes(cut))
     assert outcome.status == "refused"
     assert "nothing was trained" in str(outcome.reason)
