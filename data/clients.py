@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from data.home import CLIENTS
+from data.home import CLIENTS, Home
+from data.store import write_atomically
 from data.tables import Row, read_table
 from fedcore.config import validated
 from fedcore.errors import ConfigError
@@ -38,6 +39,18 @@ class Client:
     device: str
     group: str | None
     digest: str
+
+
+def remember_clients(home: Home, name: str, folder: Path) -> None:
+    """In a simulation, note on the clients' side where the client files of a run lie."""
+    write_atomically(home.private("folders") / f"{name}.txt", f"{folder.absolute()}\n".encode())
+
+
+def serve(home: Home, name: str) -> None:
+    """Serve the clients of this run in this process and those it starts: where a simulation noted them, or `FEDCORE_CLIENTS`."""
+    note = home.private("folders") / f"{name}.txt"
+    if note.exists():
+        os.environ[CLIENTS] = note.read_text().strip()
 
 
 def clients_folder() -> Path:

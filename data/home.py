@@ -1,13 +1,19 @@
 """Where everything lies: one folder (`FEDCORE_HOME`, `runs/` by default) with the server's side and each client's side."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from data.store import Store
+from fedcore.errors import BusyError
 
 HOME = "FEDCORE_HOME"
 CLIENTS = "FEDCORE_CLIENTS"
+STORE = "FEDCORE_STORE"
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,8 @@ class Home:
         return cls(Path(os.environ.get(HOME, "runs")).absolute())
 
     def server(self) -> Store:
-        """The server's store: vectors, adapters, metrics, manifests; nothing of a client's pictures or words."""
-        return Store(self.root / "server")
+        """The server's store (`FEDCORE_STORE`, by default `server` in this folder): nothing of a client's pictures or words is in it."""
+        return Store(os.environ.get(STORE) or self.root / "server")
 
     def private(self, client: str) -> Path:
         """A client's own folder, for caches that never leave its side."""
@@ -32,6 +38,25 @@ class Home:
     def run(self, name: str) -> Path:
         """What a run shows: pictures and results."""
         return self.root / name
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Taken by whoever works on the run, by a process as often as it likes; it frees itself when the process dies.
+
+        Raises:
+            BusyError: another process has it.
+        """
+        folder = self.run(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock", blocking=False, thread_local=False, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BusyError(f"run '{name}' is being worked on by another process; wait for it, or stop it first") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def prefect(self) -> Path:

@@ -50,3 +50,8 @@ def read(store: Store, stage: str, key: str) -> Manifest | None:
 def write(store: Store, manifest: Manifest) -> None:
     """The commit point of a stage: from here on it is done."""
     store.write_text(path(manifest.stage, manifest.key), manifest.model_dump_json(indent=1))
+
+
+def remove(store: Store, stage: str, key: str) -> None:
+    """Make a finished stage count as not done; its blobs stay."""
+    store.remove(path(stage, key))

@@ -1,5 +1,6 @@
 """What the server keeps of a run: its configuration, bound to the name, and one record per finished round."""
 
+import hashlib
 import json
 import math
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from data.store import Ref, Store
-from fedcore.config import Federation, validated
+from fedcore.config import FREE, Federation, validated
 from fedcore.errors import ConfigError
 
 FORMAT = 1
@@ -59,6 +60,10 @@ class RoundRecord(BaseModel):
     seconds: float
     finished: float
 
+    def digest(self) -> str:
+        """Hash of everything in it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
     def mean(self, what: str, split: str) -> float:
         """Mean over the clients that came through of one loss (`base`, `cluster`, `other_cluster`, `personal`) on one split."""
         values = [v for c in self.clients.values() if (s := getattr(c, split)) is not None and (v := s[what]) is not None]
@@ -92,7 +97,7 @@ def _difference(before: dict[str, Any], after: dict[str, Any], at: str = "") -> 
     """The first field that differs, as 'field: old → new'."""
     for key, old in before.items():
         new = after.get(key)
-        if old != new and key not in ("rounds", "client_timeout"):
+        if old != new and key not in FREE:
             if isinstance(old, dict) and isinstance(new, dict) and set(old) == set(new):
                 return _difference(old, new, f"{at}{key}.")
             return f"{at}{key}: {old!r} → {new!r}"
@@ -134,6 +139,20 @@ def read_round(store: Store, name: str, number: int) -> RoundRecord | None:
     """One round's record, or None."""
     text = store.read_text(_round_path(name, number))
     return RoundRecord.model_validate_json(text) if text is not None else None
+
+
+def _published_path(name: str, number: int) -> str:
+    return f"runs/{name}/published-{number:04}"
+
+
+def is_published(store: Store, name: str, record: RoundRecord) -> bool:
+    """Has exactly this record reached MLflow?"""
+    return store.read_text(_published_path(name, record.round)) == record.digest()
+
+
+def mark_published(store: Store, name: str, record: RoundRecord) -> None:
+    """Note that this record has reached MLflow."""
+    store.write_text(_published_path(name, record.round), record.digest())
 
 
 def rounds(store: Store, name: str) -> list[RoundRecord]:

@@ -95,6 +95,11 @@ class Store:
             return None
         return content.decode()
 
+    def remove(self, name: str) -> None:
+        """Remove a named file, if it is there."""
+        if self._fs.exists(f"{self.root}/{name}"):
+            self._fs.rm_file(f"{self.root}/{name}")
+
     def children(self, folder: str) -> list[str]:
         """Names below a folder of this store, sorted; none where it does not exist."""
         try:

@@ -16,6 +16,8 @@ from fedcore.interaction import INTERACTIONS
 from fedcore.training import Settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+FREE = ("rounds", "client_timeout", "dispatch", "sites")
+"""What may change in a run without changing its results."""
 RESERVED = {"prefect", "mlflow", "server", "clients"}
 
 Positive = Annotated[int, Field(ge=1)]
@@ -113,7 +115,11 @@ class EvaluationConfig(_Part):
 
 
 class Federation(_Part):
-    """One federation. `quorum`: share of the clients that must come through, or the round fails."""
+    """One federation. `quorum`: share of the clients that must come through, or the round fails.
+
+    `client_timeout`: seconds that one client may take, and that a site may keep silent. `dispatch: pool` sends the clients'
+    stages to the workers of the `gpu` pool. `sites` names the clients of each site; its stages go to the site's own queue.
+    """
 
     name: str
     base: str = "embedded"
@@ -122,6 +128,8 @@ class Federation(_Part):
     seed: int = 0
     quorum: Share = 0.75
     client_timeout: Annotated[float, Field(gt=0)] = 600.0
+    dispatch: Literal["inline", "pool"] = "inline"
+    sites: dict[str, tuple[str, ...]] = {}
     adapter: AdapterConfig = AdapterConfig()
     training: TrainingConfig = TrainingConfig()
     clustering: ClusteringConfig = ClusteringConfig()
@@ -136,6 +144,22 @@ class Federation(_Part):
             raise ValueError("must be lower-case letters, digits, '-' and '_', and none of " + ", ".join(sorted(RESERVED)))
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _clients_of_sites(cls, values: Any) -> Any:
+        """Where sites are given, they name the clients."""
+        if isinstance(values, dict) and isinstance(values.get("sites"), dict) and values["sites"] and "clients" not in values:
+            return {**values, "clients": [c for clients in values["sites"].values() if isinstance(clients, list) for c in clients]}
+        return values
+
+    @field_validator("sites")
+    @classmethod
+    def _usable_sites(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        bad = [site for site in value if not NAME.fullmatch(site)]
+        if bad:
+            raise ValueError(f"'{bad[0]}' is no site name: use lower-case letters, digits, '-' and '_'")
+        return {site: tuple(sorted(clients)) for site, clients in sorted(value.items())}
+
     @field_validator("clients")
     @classmethod
     def _usable_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -149,13 +173,15 @@ class Federation(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> "Federation":
+        if self.sites and sorted(c for clients in self.sites.values() for c in clients) != list(self.clients):
+            raise ValueError("sites must name every client once; leave 'clients' out, the sites' are taken")
         if self.aggregation.method == "fedavg" and isinstance(self.adapter.rank, dict) and len(set(self.adapter.rank.values())) > 1:
             raise ValueError("aggregation.method 'fedavg' needs equal ranks, but adapter.rank differs by device class; use 'svd'")
         return self
 
     def digest(self) -> str:
-        """What a run's name is bound to: everything but how many rounds there are and how long a client may take."""
-        what = self.model_dump(mode="json", exclude={"rounds", "client_timeout"})
+        """What a run's name is bound to: everything but how many rounds there are, where clients compute and how long they may take."""
+        what = self.model_dump(mode="json", exclude=set(FREE))
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,8 @@
     ├── InputError            the user's input is wrong (exit code 2)
     │   ├── ConfigError       a federation or client file
     │   ├── TableError        a client's table of pictures and prompts
-    │   └── BaseModelError    the base model's folder
+    │   ├── BaseModelError    the base model's folder
+    │   └── BusyError         a run that another process is working on
     ├── AdapterRefused        an adapter that a client handed over, or a file that holds one
     ├── StoreError            a blob or manifest that is missing or damaged
     └── RoundFailed           a round that cannot count: quorum missed, or nothing was learnt
@@ -31,6 +32,10 @@ class TableError(InputError):
 
 class BaseModelError(InputError):
     """A folder that does not hold a usable base model."""
+
+
+class BusyError(InputError):
+    """A run that another process is working on."""
 
 
 class AdapterRefused(FedcoreError):

@@ -11,6 +11,9 @@ from fedcore.adapters import Adapter, Layer
 from fedcore.injection import injected, read_back
 from fedcore.seeds import derive, generator
 
+State = dict[str, Tensor]
+"""Everything that training needs to go on: see `train`."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -103,12 +106,15 @@ def train(
     settings: Settings,
     *,
     seed: int,
-    on_step: Callable[[int], None] = lambda _: None,
+    state: State | None = None,
+    save_every: int = 0,
+    save: Callable[[State], None] = lambda _: None,
 ) -> Trained:
     """Fine-tune `start` on `examples`; `seed` must already be this client's and round's own.
 
     Every step: draw a batch; resample its latents; noise them at random timesteps; predict; weighted squared error;
-    clip the gradient; step AdamW. All randomness of step i comes from (seed, i).
+    clip the gradient; step AdamW. All randomness of step i comes from (seed, i), so training continued from a `state` that
+    `save` was given (every `save_every` steps; 0: never) ends with the same bits as uninterrupted training.
     """
     weights = snr_weights(scheduler, settings.min_snr)
     plan = batches(len(examples), settings.batch, settings.steps, derive(seed, "order"))
@@ -118,8 +124,11 @@ def train(
         for p in parameters:
             p.requires_grad_(True)
         optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        if state is not None:
+            losses = _restore(parameters, optimizer, state)
         warmup = max(1, settings.steps // 10)
-        for step, index in enumerate(plan):
+        for step in range(len(losses), len(plan)):
+            index = plan[step]
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * min(1.0, (step + 1) / warmup)
             loss = _loss(unet, scheduler, examples.rows(index), weights, settings.caption_dropout, generator(seed, "step", step))
@@ -128,10 +137,31 @@ def train(
             nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()
             losses.append(loss.item())
-            on_step(step + 1)
+            if save_every and (step + 1) % save_every == 0:
+                save(_snapshot(parameters, optimizer, losses))
         adapter = read_back(unet)
     unet.eval()
     return Trained(adapter, losses)
+
+
+def _snapshot(parameters: list[nn.Parameter], optimizer: torch.optim.AdamW, losses: list[float]) -> State:
+    """Factors, both moments and the losses so far; copies."""
+    out: State = {"losses": torch.tensor(losses, dtype=torch.float64)}
+    for i, p in enumerate(parameters):
+        moments = optimizer.state[p]
+        out |= {f"{i:04}/value": p, f"{i:04}/m": moments["exp_avg"], f"{i:04}/v": moments["exp_avg_sq"]}
+    return {name: value.detach().clone() for name, value in out.items()}
+
+
+@torch.no_grad()
+def _restore(parameters: list[nn.Parameter], optimizer: torch.optim.AdamW, state: State) -> list[float]:
+    """Put everything back as it was; returns the losses so far, one a step."""
+    losses: list[float] = state["losses"].tolist()
+    for i, p in enumerate(parameters):
+        p.copy_(state[f"{i:04}/value"])
+        moments = {"exp_avg": state[f"{i:04}/m"].clone(), "exp_avg_sq": state[f"{i:04}/v"].clone()}
+        optimizer.state[p] = {"step": torch.tensor(float(len(losses))), **moments}
+    return losses
 
 
 def _loss(

@@ -1,4 +1,4 @@
-"""The command line: `fedcore run`, `status`, `results`, `generate`, `import-images`, `doctor`."""
+"""The command line: `fedcore run`, `resume`, `rerun`, `publish`, `status`, `results`, `generate`, `import-images`, `doctor`."""
 
 import json
 import logging
@@ -46,32 +46,103 @@ def run(
     """Run a federation on this machine. What was computed before is not computed again."""
     settings()
     from data.base.load import base_folder
-    from data.clients import load_client
+    from data.clients import load_client, remember_clients
     from data.federations import client_folder, read_federation
-    from data.home import CLIENTS, Home
+    from data.home import Home
     from data.records import bind
 
     federation = read_federation(file, set_ or [], name)
-    os.environ[CLIENTS] = str(client_folder(file).absolute())
     base_folder(federation.base)
     for client in federation.clients:
-        federation.adapter.rank_of(load_client(client).device)
-    bind(Home.current().server(), federation)
-    console.print(
-        f"[bold]{federation.name}[/]: {len(federation.clients)} clients, {federation.rounds} rounds; state under {Home.current().root}"
-    )
+        federation.adapter.rank_of(load_client(client, client_folder(file)).device)
+    with Home.current().lock(federation.name):
+        bind(Home.current().server(), federation)
+        remember_clients(Home.current(), federation.name, client_folder(file))
+        console.print(
+            f"[bold]{federation.name}[/]: {len(federation.clients)} clients, {federation.rounds} rounds; state under {Home.current().root}"
+        )
+        go_on(federation.name)
+
+
+def go_on(name: str) -> None:
+    """Compute what is left of a run, with progress, and show its table."""
     console.print("starting the workflow engine …")
     from flows.display import Display
     from flows.progress import watched_by
     from flows.training import federated_training
-    from tasks._dispatch import close
 
     with Display(console) as display, watched_by(display):
-        try:
-            federated_training(federation.name, federation.model_dump(mode="json"))
-        finally:
-            close()
-    show(federation.name, as_json=False)
+        federated_training(name)
+    show(name, as_json=False)
+
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="A run that was interrupted.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be computed.")] = False,
+) -> None:
+    """Go on with a run after any crash: what is done stays, computation begins with the first stage that is not."""
+    settings()
+    from data.home import Home
+    from flows.recovery import left, told, unfinished_rounds
+
+    home = Home.current()
+    lines, missing = list(told(left(home, name))), unfinished_rounds(home, name)
+    for line in lines:
+        console.print(f"  to compute again: {line}", soft_wrap=True)
+    if missing:
+        console.print(f"  to finish: round{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}", soft_wrap=True)
+    if not lines and not missing:
+        console.print(f"{name}: nothing to compute, all rounds are finished")
+    if not dry_run:
+        go_on(name)
+
+
+@app.command()
+def rerun(
+    name: Annotated[str, typer.Argument(help="A run.")],
+    stage: Annotated[str, typer.Option("--from", help="The stage to begin with: encode, train, cluster, aggregate, interact, evaluate …")],
+    number: Annotated[int | None, typer.Option("--round", help="Of this round (default: the last one begun).")] = None,
+    client: Annotated[str | None, typer.Option(help="Of this client only.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be computed again.")] = False,
+) -> None:
+    """Compute a stage again, and everything that was computed from it; nothing else."""
+    settings()
+    from data.home import Home
+    from flows.recovery import affected, forget, told
+
+    home = Home.current()
+    chosen = affected(home, name, stage, number, client)
+    for line in told(chosen):
+        console.print(f"  to compute again: {line}", soft_wrap=True)
+    if not dry_run:
+        with home.lock(name):
+            forget(home, chosen)
+            go_on(name)
+
+
+@app.command()
+def publish(
+    name: Annotated[str, typer.Argument(help="A run with at least one finished round.")],
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="All rounds, also those that were published before.")] = False,
+) -> None:
+    """Bring MLflow up to date with the store; publishing twice adds nothing."""
+    settings()
+    from data.home import Home
+    from data.records import bound, is_published, rounds
+    from fedcore.errors import InputError
+    from tasks.publish import publish_run
+
+    home = Home.current()
+    bound(home.server(), name)
+    records = rounds(home.server(), name)
+    if not records:
+        raise InputError(f"run '{name}' has no finished round yet; `fedcore resume {name}` continues it")
+    missing = [r for r in records if rebuild or not is_published(home.server(), name, r)]
+    with console.status(f"publishing {len(missing)} rounds …"):
+        for record in missing:
+            publish_run(home, name, record.round)
+    console.print(f"{name}: published {len(missing)} of {len(records)} rounds")
 
 
 def show(name: str, *, as_json: bool) -> None:

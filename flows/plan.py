@@ -3,16 +3,15 @@
 from data.records import RoundRecord
 from data.store import Ref
 from fedcore.config import Federation
-from flows.stages import run
+from flows.stages import Stages
 from tasks.enrol import Enrolment
 from tasks.start import StartJob, start
 from tasks.train import TrainJob
 
 
-def starting_adapters(
-    f: Federation, present: dict[str, Enrolment], before: RoundRecord | None, base: dict[str, str], label: str
-) -> dict[str, Ref]:
+def starting_adapters(stages: Stages, present: dict[str, Enrolment], before: RoundRecord | None, base: dict[str, str]) -> dict[str, Ref]:
     """The adapter each client is sent: its cluster's of the round before, or a fresh one of its rank."""
+    f = stages.federation
     sent: dict[str, Ref] = {}
     if before is not None:
         sent = {c: of.adapter for of in before.clusters.values() for c in of.members if c in present}
@@ -21,7 +20,7 @@ def starting_adapters(
         rank = f.adapter.rank_of(present[client].device)
         if rank not in fresh:
             job = StartJob(rank=rank, scale=f.adapter.scale_of(rank), target=f.adapter.target, seed=f.seed, **base)
-            fresh[rank] = run(start, job, f"rank {rank} {label}").outputs["adapter"]
+            fresh[rank] = stages.run(start, job, f"rank {rank}").outputs["adapter"]
         sent[client] = fresh[rank]
     return sent
 

@@ -1,17 +1,22 @@
-"""How a flow submits stages: client stages mapped over groups of clients, server stages one by one, all by their keys."""
+"""How a round submits its stages: client stages mapped over groups of clients, server stages one by one, all noted in its journal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prefect.futures import PrefectFuture, as_completed
 
+from data.journal import Journal
 from data.manifests import Manifest
+from data.store import Store
+from fedcore.config import Federation
 from fedcore.errors import RoundFailed
 from flows.progress import watcher
 from tasks._client import Outcome
 from tasks._dispatch import workers
-from tasks._stage import ClientJob, Job, refresh
+from tasks._stage import ClientJob, Job, finished, refresh
+from tasks.enrol import EnrolJob, Enrolment, enrol
 
 TASKS_PER_WORKER = 8
 """So few Prefect tasks that their cost does not count, so many that workers stay evenly busy; beyond, clients share a task."""
@@ -23,41 +28,97 @@ def grouped(jobs: Sequence[ClientJob]) -> list[Sequence[ClientJob]]:
     return [jobs[i : i + size] for i in range(0, len(jobs), size)]
 
 
-def run_clients(stage: Any, jobs: Sequence[ClientJob], label: str, timeout: float) -> dict[str, Outcome]:
-    """Map a client stage over its jobs; outcomes by client, in the jobs' order."""
-    watcher().stage(stage.name, len(jobs))
-    futures: list[PrefectFuture[list[Outcome]]] = []
-    for group in grouped(jobs):
-        clients = group[0].client if len(group) == 1 else f"{group[0].client}…{group[-1].client}"
-        futures.append(stage.with_options(refresh_cache=refresh(group)).submit(list(group), f"{clients} {label}", timeout))
-    outcomes: dict[str, Outcome] = {}
-    for future in as_completed(futures):
-        for outcome in future.result():
+@dataclass(frozen=True)
+class Stages:
+    """The stages of round `number` of the run that `federation` configures."""
+
+    federation: Federation
+    number: int
+    journal: Journal
+    store: Store
+
+    @property
+    def label(self) -> str:
+        """What tasks of this round are called by in Prefect's pages."""
+        return f"r{self.number}"
+
+    def enrol(self, clients: Sequence[str]) -> dict[str, Enrolment]:
+        """Ask every client who it is."""
+        jobs = [EnrolJob(client=c) for c in clients]
+        watcher().stage("enrol", len(jobs))
+        made: dict[str, Enrolment] = {}
+        for enrolment in self._elsewhere("enrol", jobs, {}) if self._away else enrol(jobs, self.label, self.federation.client_timeout):
+            made[enrolment.client] = enrolment
+            watcher().step(_told(enrolment))
+        return {c: made[c] for c in clients}
+
+    def clients(self, stage: Any, jobs: Sequence[ClientJob], costs: Mapping[str, float] | None = None) -> dict[str, Outcome]:
+        """A client stage over its jobs; outcomes by client, in the jobs' order. `costs` (by client, any unit) balance the shards."""
+        watcher().stage(stage.name, len(jobs))
+        kind = jobs[0].stage
+        self.journal.note(kind, {job.client: job.key() for job in jobs})
+        outcomes: dict[str, Outcome] = {}
+        for outcome in self._elsewhere(kind, jobs, costs or {}) if self._away else self._mapped(stage, jobs):
             outcomes[outcome.client] = outcome
-            watcher().step(outcome.client if outcome.status == "ok" else f"{outcome.client} {outcome.status}: {outcome.reason}")
-    return {job.client: outcomes[job.client] for job in jobs}
+            watcher().step(_told(outcome))
+        self.journal.strike(kind, [client for client, outcome in outcomes.items() if outcome.status != "ok"])
+        return {job.client: outcomes[job.client] for job in jobs}
+
+    @property
+    def _away(self) -> bool:
+        """Do clients compute elsewhere?"""
+        return self.federation.dispatch == "pool" or bool(self.federation.sites)
+
+    def _mapped(self, stage: Any, jobs: Sequence[ClientJob]) -> Iterator[Outcome]:
+        """As tasks of this flow, in groups."""
+        futures: list[PrefectFuture[list[Outcome]]] = []
+        for group in grouped(jobs):
+            who = group[0].client if len(group) == 1 else f"{group[0].client}…{group[-1].client}"
+            mapped = stage.with_options(refresh_cache=refresh(group))
+            futures.append(mapped.submit(list(group), f"{who} {self.label}", self.federation.client_timeout))
+        for future in as_completed(futures):
+            yield from future.result()
+
+    def _elsewhere(self, kind: str, jobs: Sequence[Any], costs: Mapping[str, float]) -> Iterator[Any]:
+        """In a work pool or at the clients' sites; what the store has already is not sent."""
+        from flows.pools import sharded
+
+        done = {job.client: manifest for job in jobs if isinstance(job, ClientJob) and (manifest := finished(job)) is not None}
+        yield from (Outcome(client=client, status="ok", manifest=manifest) for client, manifest in done.items())
+        if open_jobs := [job for job in jobs if job.client not in done]:
+            f = self.federation
+            yield from sharded(
+                kind, open_jobs, run=f.name, label=self.label, timeout=f.client_timeout, sites=f.sites, costs=costs, store=self.store
+            )
+
+    def submit(self, stage: Any, job: Job, owner: str = "") -> PrefectFuture[Manifest]:
+        """Submit one server stage; `owner` tells several of one stage apart."""
+        self.journal.note(job.stage, {owner: job.key()})
+        label = f"{owner} {self.label}".strip()
+        future: PrefectFuture[Manifest] = stage.with_options(refresh_cache=refresh([job])).submit(job, label)
+        return future
+
+    def run(self, stage: Any, job: Job, owner: str = "") -> Manifest:
+        """One server stage from submission to its manifest."""
+        watcher().stage(stage.name, 1)
+        manifest = self.submit(stage, job, owner).result()
+        watcher().step("done")
+        return manifest
+
+    def need(self, arrived: int, what: str) -> None:
+        """Insist on the quorum.
+
+        Raises:
+            RoundFailed: fewer of the clients came through than the federation's `quorum`.
+        """
+        total = len(self.federation.clients)
+        needed = max(1, math.ceil(self.federation.quorum * total - 1e-9))
+        if arrived < needed:
+            raise RoundFailed(
+                f"round {self.number}, {what}: {arrived} of {total} clients came through, the quorum is {needed}; the reasons stand above"
+            )
 
 
-def submit(stage: Any, job: Job, label: str) -> PrefectFuture[Manifest]:
-    """Submit one server stage."""
-    future: PrefectFuture[Manifest] = stage.with_options(refresh_cache=refresh([job])).submit(job, label)
-    return future
-
-
-def run(stage: Any, job: Job, label: str) -> Manifest:
-    """One server stage from submission to its manifest."""
-    watcher().stage(stage.name, 1)
-    manifest = submit(stage, job, label).result()
-    watcher().step("done")
-    return manifest
-
-
-def need(quorum: float, total: int, arrived: int, what: str) -> None:
-    """Insist on the quorum.
-
-    Raises:
-        RoundFailed: fewer clients came through than the share `quorum` of `total`.
-    """
-    needed = max(1, math.ceil(quorum * total - 1e-9))
-    if arrived < needed:
-        raise RoundFailed(f"{what}: {arrived} of {total} clients came through, the quorum is {needed}; the reasons stand above")
+def _told(outcome: Outcome | Enrolment) -> str:
+    """A client's outcome in a few words."""
+    return outcome.client if outcome.status == "ok" else f"{outcome.client} {outcome.status}: {outcome.reason}"

@@ -47,15 +47,17 @@ def client_side(compute: Callable[[J], Made], job: J) -> Outcome:
         return Outcome(client=job.client, status="failed", reason=reason)
 
 
+def run_client(compute: Callable[[J], Made], job: J, timeout: float) -> Outcome:
+    """The outcome of one job; if it hangs or kills its process, it fails alone."""
+    try:
+        outcome: Outcome = in_worker(client_side, compute, job, timeout=timeout)
+    except WorkerFailed as error:
+        outcome = Outcome(client=job.client, status="failed", reason=str(error))
+    if outcome.status != "ok":
+        log.warning("client %s %s: %s", outcome.client, outcome.status, outcome.reason)
+    return outcome
+
+
 def run_clients(compute: Callable[[J], Made], jobs: Sequence[J], timeout: float) -> list[Outcome]:
-    """One outcome a job, in order; a job that hangs or kills its process fails alone."""
-    outcomes = []
-    for job in jobs:
-        try:
-            outcomes.append(in_worker(client_side, compute, job, timeout=timeout))
-        except WorkerFailed as error:
-            outcomes.append(Outcome(client=job.client, status="failed", reason=str(error)))
-    for outcome in outcomes:
-        if outcome.status != "ok":
-            log.warning("client %s %s: %s", outcome.client, outcome.status, outcome.reason)
-    return outcomes
+    """One outcome a job, in order."""
+    return [run_client(compute, job, timeout) for job in jobs]

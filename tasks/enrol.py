@@ -23,6 +23,14 @@ class Enrolment(BaseModel):
     group: str | None = None
 
 
+class EnrolJob(BaseModel):
+    """Who is asked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    client: str
+
+
 def compute(client: str) -> Enrolment:
     """Runs on the client's side; only our own errors' words leave, without paths."""
     from data.clients import clients_folder, load_client
@@ -37,13 +45,16 @@ def compute(client: str) -> Enrolment:
     return Enrolment(client=client, status="ok", digest=me.digest, device=me.device, samples=samples, group=me.group)
 
 
+def enrol_client(job: EnrolJob, timeout: float) -> Enrolment:
+    """One client's enrolment, within `timeout` seconds."""
+    try:
+        made: Enrolment = in_worker(compute, job.client, timeout=timeout)
+    except WorkerFailed as error:
+        return Enrolment(client=job.client, status="failed", reason=str(error))
+    return made
+
+
 @task(name="enrol", task_run_name="enrol {label}")
-def enrol(clients: Sequence[str], label: str, timeout: float) -> list[Enrolment]:  # noqa: ARG001 the label is for people
+def enrol(jobs: Sequence[EnrolJob], label: str, timeout: float) -> list[Enrolment]:  # noqa: ARG001 the label is for people
     """One enrolment a client."""
-    out = []
-    for client in clients:
-        try:
-            out.append(in_worker(compute, client, timeout=timeout))
-        except WorkerFailed as error:
-            out.append(Enrolment(client=client, status="failed", reason=str(error)))
-    return out
+    return [enrol_client(job, timeout) for job in jobs]

@@ -12,9 +12,10 @@ from prefect import task
 from data.base.load import base_folder
 from data.home import Home
 from data.peft_folder import kernels, write_peft
-from data.records import RoundRecord, bound, champion, rounds
+from data.records import RoundRecord, bound, champion, mark_published, rounds
 from data.store import Ref
 from fedcore.adapters import from_bytes
+from fedcore.config import FREE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -152,14 +153,13 @@ def publish_run(home: Home, name: str, only: int | None = None) -> str:
     federation, records = bound(home.server(), name), rounds(home.server(), name)
     first = records[0]
     parent = get_or_create_run(client, experiment, name, {"fedcore.name": name, "fedcore.round": "all"}, first.finished - first.seconds)
-    client.log_batch(
-        parent, params=[Param(k, v) for k, v in flat(federation.model_dump(mode="json", exclude={"rounds", "client_timeout"}))]
-    )
+    client.log_batch(parent, params=[Param(k, v) for k, v in flat(federation.model_dump(mode="json", exclude=set(FREE)))])
     client.set_tag(parent, "fedcore.rounds", str(federation.rounds))
     client.log_dict(parent, federation.model_dump(mode="json"), "federation.json")
     for record in records:
         if only in (None, record.round):
             publish_round(client, experiment, home, name, record, parent)
+            mark_published(home.server(), name, record)
     best = champion(records)
     for owner, ref, _ in adapters_of(best):
         for version in client.search_model_versions(f"name='{name}.{owner}'"):

@@ -5,11 +5,14 @@ from typing import ClassVar
 
 from prefect import task
 
+from data.checkpoints import Checkpoint
 from data.home import Home
 from data.store import Ref
 from fedcore.config import TrainingConfig
 from tasks._client import Outcome, run_clients
 from tasks._stage import STAGE, ClientJob, Made
+
+SAVE_EVERY = 20  # steps between two checkpoints of local training
 
 
 class TrainJob(ClientJob):
@@ -43,7 +46,11 @@ def compute(job: TrainJob) -> Made:
     sent = adapters.from_bytes(store.get(job.start))
     start, discarded = adapters.fitted(sent, job.rank, job.scale)
     seed = derive(job.seed, "train", job.round, job.client)
-    trained = fine_tune(base.unet, base.scheduler, splits["train"], start, job.settings.settings(), seed=seed)
+    unfinished = Checkpoint(Home.current().private(job.client), job.key())
+    trained = fine_tune(
+        base.unet, base.scheduler, splits["train"], start, job.settings.settings(), seed=seed,
+        state=unfinished.read(), save_every=SAVE_EVERY, save=unfinished.write,
+    )  # fmt: skip
     held = splits.get("tune", splits["train"])
 
     def loss(adapter: adapters.Adapter) -> float:

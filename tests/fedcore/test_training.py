@@ -7,6 +7,7 @@ import torch
 from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load, save
 from torch import Tensor
 
 from fedcore.adapters import to_bytes
@@ -14,7 +15,7 @@ from fedcore.base import BaseModel
 from fedcore.injection import initial, target_shapes
 from fedcore.pretraining.diffusion import new_scheduler
 from fedcore.seeds import generator, isolated
-from fedcore.training import Examples, Settings, Trained, batches, noised, snr_weights, train
+from fedcore.training import Examples, Settings, State, Trained, batches, noised, snr_weights, train
 from tests.tiny import LATENT, dense
 
 SETTINGS = Settings(steps=6, batch=4, lr=1e-2, min_snr=5.0, caption_dropout=0.0, clip_norm=1.0, weight_decay=0.0)
@@ -146,19 +147,35 @@ def test_adam_moves_every_factor_by_the_learning_rate_in_the_only_step(base: Bas
 
 
 def test_the_learning_rate_warms_up_over_a_tenth_of_the_steps(base: BaseModel) -> None:
-    """Twenty steps: the first one goes at lr / 2, so it moves B by that. Progress is told after every step."""
-    seen: list[int] = []
+    """Twenty steps: the first one goes at lr / 2, so it moves B by that."""
     first: list[Tensor] = []
 
-    def watch(step: int) -> None:
-        seen.append(step)
-        if step == 1:
+    def watch(state: State) -> None:
+        if len(state["losses"]) == 1:
             first.extend(p.detach().abs().flatten() for n, p in base.unet.named_parameters() if "lora_B" in n)
 
     start = initial(target_shapes(base.unet, "attention"), rank=2, scale=1.0, seed=0)
-    train(base.unet, base.scheduler, examples(), start, replace(SETTINGS, steps=20, lr=1e-3), seed=0, on_step=watch)
-    assert seen == list(range(1, 21))
+    train(base.unet, base.scheduler, examples(), start, replace(SETTINGS, steps=20, lr=1e-3), seed=0, save_every=1, save=watch)
     assert float(torch.cat(first).median()) == pytest.approx(0.5e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 6])
+def test_training_continued_from_any_step_ends_with_the_same_bits(base: BaseModel, cut: int) -> None:
+    """Seven steps of which the last one belongs to another epoch than the first; with weight decay, and saved as bytes in between."""
+    settings, start = (
+        replace(SETTINGS, steps=7, weight_decay=0.1),
+        initial(target_shapes(base.unet, "attention"), rank=2, scale=1.0, seed=0),
+    )
+    states: dict[int, bytes] = {}
+
+    def keep(state: State) -> None:
+        states[len(state["losses"])] = save(state)
+
+    whole = train(base.unet, base.scheduler, examples(), start, settings, seed=0, save_every=1, save=keep)
+    assert sorted(states) == list(range(1, 8))
+    again = train(base.unet, base.scheduler, examples(), start, settings, seed=0, state=load(states[cut]))
+    assert again.losses == whole.losses
+    assert to_bytes(again.adapter) == to_bytes(whole.adapter)
 
 
 def test_clipping_clips(base: BaseModel) -> None:

@@ -1,0 +1,52 @@
+"""What a round set out to compute: the key of every stage, noted before it runs, so that a crash or a rerun knows what belongs to it."""
+
+import json
+from collections.abc import Iterable
+
+from data import manifests
+from data.store import Store
+
+FORMAT = 1
+Keys = dict[str, dict[str, str]]
+"""Stage → owner → key; the owner is a client, `cluster 0`, or the empty string where there is one job only."""
+
+
+def _path(name: str, number: int) -> str:
+    return f"runs/{name}/journal-{number:04}.json"
+
+
+class Journal:
+    """The journal of one execution of one round; a new execution starts it anew."""
+
+    def __init__(self, store: Store, name: str, number: int) -> None:
+        """Nothing is written before the first note."""
+        self._store, self._path = store, _path(name, number)
+        self._keys: Keys = {}
+
+    def note(self, stage: str, keys: dict[str, str]) -> None:
+        """These jobs of `stage` are about to run."""
+        self._keys.setdefault(stage, {}).update(keys)
+        self._write()
+
+    def strike(self, stage: str, owners: Iterable[str]) -> None:
+        """These did not come through; the round goes on without them."""
+        if owners := [owner for owner in owners if self._keys[stage].pop(owner, None)]:
+            self._write()
+
+    def _write(self) -> None:
+        self._store.write_text(self._path, json.dumps({"format": FORMAT, "stages": self._keys}))
+
+
+def read_journal(store: Store, name: str, number: int) -> Keys:
+    """What the last execution of a round noted; empty where it never began."""
+    text = store.read_text(_path(name, number))
+    if text is None:
+        return {}
+    keys: Keys = json.loads(text)["stages"]
+    return keys
+
+
+def lacking(store: Store, keys: Keys) -> Keys:
+    """Those jobs whose manifest, or a blob of it, is gone or damaged."""
+    gone = {s: {o: k for o, k in by_owner.items() if manifests.read(store, s, k) is None} for s, by_owner in keys.items()}
+    return {stage: by_owner for stage, by_owner in gone.items() if by_owner}

@@ -1,0 +1,161 @@
+"""Sends clients' stages to Prefect's work pools, in shards, and collects the outcomes from the store as they arrive."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
+
+from data.boxes import take
+from data.store import Store
+from fedcore.errors import RoundFailed
+from tasks.remote import REMOTE
+
+log = logging.getLogger("flows.pools")
+POOL = "gpu"
+SHARDS, SITES = "train-shard/train-shard", "train-shard/site"
+ATTEMPTS = 3
+POLL = 0.5  # seconds between two looks into a box
+LOOK = 4  # a look at the flow run every so many polls
+
+
+@dataclass
+class Shard:
+    """Clients whose jobs travel together; `site` is None for the pool. `waiting` shrinks as outcomes arrive."""
+
+    site: str | None
+    waiting: dict[str, Any]
+    attempt: int = 0
+    box: str = ""
+    run: UUID | None = None
+    news: float = field(default_factory=time.monotonic)
+
+
+def balanced(costs: Mapping[str, float], shards: int) -> list[list[str]]:
+    """Clients in at most `shards` groups of nearly equal cost: the dearest first, always into the cheapest group."""
+    groups: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(max(1, min(shards, len(costs))))]
+    for client in sorted(costs, key=lambda c: (-costs[c], c)):
+        i = min(range(len(groups)), key=lambda g: (groups[g][0], g))
+        groups[i] = (groups[i][0] + costs[client], [*groups[i][1], client])
+    return [sorted(clients) for _, clients in groups]
+
+
+def online(client: SyncPrefectClient, pool: str) -> int:
+    """How many workers serve a pool.
+
+    Raises:
+        RoundFailed: none does.
+    """
+    found = sum(w.status == WorkerStatus.ONLINE for w in client.read_workers_for_work_pool(pool))
+    if not found:
+        raise RoundFailed(f"no worker serves the pool '{pool}'; start one with `fedcore up` or `prefect worker start --pool {pool}`")
+    return found
+
+
+def sharded(
+    stage: str,
+    jobs: Sequence[Any],
+    *,
+    run: str,
+    label: str,
+    timeout: float,
+    sites: Mapping[str, Sequence[str]],
+    costs: Mapping[str, float],
+    store: Store,
+) -> Iterator[Any]:
+    """The outcome of every job, as they arrive.
+
+    Without `sites`, jobs go to the workers of the pool, balanced by `costs`; a shard whose worker dies is sent again with the
+    clients that are not done. With `sites`, each client's job goes to its own site only; a site that says nothing for
+    `timeout` seconds is left out.
+    """
+    by_client = {job.client: job for job in jobs}
+    with get_client(sync_client=True) as api:
+        if sites:
+            groups = [(site, [c for c in clients if c in by_client]) for site, clients in sites.items()]
+        else:
+            groups = [(None, clients) for clients in balanced({c: costs.get(c, 1.0) for c in by_client}, online(api, POOL))]
+        shards = [Shard(site, {c: by_client[c] for c in clients}) for site, clients in groups if clients]
+        for shard in shards:
+            _send(shard, stage, run, label, timeout)
+        turn = 0
+        while shards:
+            turn += 1
+            for shard in list(shards):
+                over = turn % LOOK == 0 and _over(api, shard, timeout)
+                yield from _taken(shard, stage, store)  # after the look: what was left before the end is not missed
+                if shard.waiting and over:
+                    if shard.site is None and shard.attempt < ATTEMPTS:
+                        log.warning("%s %s: sending %d clients again", stage, label, len(shard.waiting))
+                        _send(shard, stage, run, label, timeout)
+                    else:
+                        yield from _given_up(shard, stage, timeout)
+                if not shard.waiting:
+                    shards.remove(shard)
+            time.sleep(POLL)
+
+
+def _send(shard: Shard, stage: str, run: str, label: str, timeout: float) -> None:
+    """Create the shard's flow run; the same attempt of the same execution of a round never makes two."""
+    shard.attempt += 1
+    identity = [str(flow_run.id), str(flow_run.run_count), stage, str(shard.attempt), *sorted(shard.waiting)]
+    shard.box = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:32]
+    shard.news = time.monotonic()
+    names = sorted(shard.waiting)
+    who = names[0] if len(names) == 1 else f"{names[0]}…{names[-1]}"
+    made = run_deployment(
+        SITES if shard.site else SHARDS,
+        parameters={
+            "run": run,
+            "stage": stage,
+            "label": f"{who} {label}",
+            "jobs": [shard.waiting[c].model_dump(mode="json") for c in names],
+            "box": shard.box,
+            "timeout": timeout,
+        },
+        timeout=0,
+        tags=[f"fedcore:{run}"],
+        idempotency_key=shard.box,
+        work_queue_name=shard.site,
+    )
+    shard.run = made.id
+
+
+def _taken(shard: Shard, stage: str, store: Store) -> Iterator[Any]:
+    """The outcomes that have arrived since the last look."""
+    for client, text in take(store, shard.box).items():
+        if shard.waiting.pop(client, None) is not None:
+            shard.news = time.monotonic()
+            yield REMOTE[stage].outcome.model_validate_json(text)
+
+
+def _over(api: SyncPrefectClient, shard: Shard, timeout: float) -> bool:
+    """Has the shard's flow run ended, or been silent too long? In the second case it is cancelled, lest it begin later."""
+    if shard.run is None:
+        return False
+    state = api.read_flow_run(shard.run).state
+    if state is not None and state.is_final():
+        return True
+    begun = shard.site is not None or (state is not None and state.is_running())
+    if not begun:
+        shard.news = time.monotonic()  # it waits for a worker that is busy with something else
+    if time.monotonic() - shard.news < timeout:
+        return False
+    api.set_flow_run_state(shard.run, Cancelled(message=f"no news for {timeout:.0f} s"), force=True)
+    return True
+
+
+def _given_up(shard: Shard, stage: str, timeout: float) -> Iterator[Any]:
+    """A named failure for every client that did not come through."""
+    reason = f"site '{shard.site}' did not answer within {timeout:.0f} s" if shard.site else f"its worker died {ATTEMPTS} times"
+    for client in sorted(shard.waiting):
+        yield REMOTE[stage].outcome(client=client, status="failed", reason=reason)
+    shard.waiting.clear()

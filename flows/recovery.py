@@ -1,0 +1,146 @@
+"""What is left of a run after a crash, and what a rerun must do again: read from journals, records and manifests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.runtime import flow_run
+from prefect.states import Crashed
+
+from data import manifests
+from data.home import Home
+from data.journal import Keys, lacking, read_journal
+from data.records import bound, read_round
+from fedcore.errors import InputError
+
+STAGES = ("encode", "start", "train", "cluster", "aggregate", "interact", "baseline", "gallery", "evaluate")
+"""In the order in which a round runs them."""
+THEN = {
+    "encode": ("cluster",),
+    "start": ("train",),
+    "train": ("aggregate", "evaluate"),
+    "cluster": ("aggregate", "interact"),
+    "aggregate": ("interact",),
+    "interact": ("gallery", "evaluate"),
+}
+"""Which stages of the same round read what a stage made."""
+NEXT = {"cluster": ("cluster",), "interact": ("train",)}
+"""Which stages of the next round do."""
+
+
+@dataclass(frozen=True, order=True)
+class Step:
+    """One job of a round: its place in the order of stages, its owner (see `data.journal.Keys`), its key."""
+
+    round: int
+    order: int
+    owner: str
+    key: str
+
+    @property
+    def stage(self) -> str:
+        """Its stage."""
+        return STAGES[self.order]
+
+
+def journals(home: Home, name: str) -> dict[int, Keys]:
+    """The journal of every round that began."""
+    found = ((n, read_journal(home.server(), name, n)) for n in range(1, bound(home.server(), name).rounds + 1))
+    return {n: keys for n, keys in found if keys}
+
+
+def steps(number: int, keys: Keys) -> list[Step]:
+    """A journal as steps."""
+    return [Step(number, STAGES.index(stage), owner, key) for stage, by_owner in keys.items() for owner, key in by_owner.items()]
+
+
+def left(home: Home, name: str) -> list[Step]:
+    """The jobs that a round noted and that are not done, or whose results are gone or damaged.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    return sorted(step for n, keys in journals(home, name).items() for step in steps(n, lacking(home.server(), keys)))
+
+
+def unfinished_rounds(home: Home, name: str) -> list[int]:
+    """The rounds without a record."""
+    return [n for n in range(1, bound(home.server(), name).rounds + 1) if read_round(home.server(), name, n) is None]
+
+
+def affected(home: Home, name: str, stage: str, number: int | None, client: str | None) -> list[Step]:
+    """A stage of a round (the last one begun), of all owners or of one client, and everything computed from it.
+
+    Raises:
+        ConfigError: there is no such run.
+        InputError: there is no such stage, round or client.
+    """
+    by_round = journals(home, name)
+    if not by_round:
+        raise InputError(f"run '{name}' has not begun; `fedcore resume {name}` runs it")
+    number = max(by_round) if number is None else number
+    if number not in by_round:
+        raise InputError(f"run '{name}' has no round {number}; its rounds are 1 to {max(by_round)}")
+    if stage not in by_round[number]:
+        raise InputError(
+            f"round {number} of '{name}' has no stage '{stage}'; it has {', '.join(s for s in STAGES if s in by_round[number])}"
+        )
+    if client is not None and client not in by_round[number][stage]:
+        raise InputError(f"stage '{stage}' of round {number} has no client '{client}'; it has {', '.join(sorted(by_round[number][stage]))}")
+    everything = {(s.round, s.stage, s.owner): s for n, keys in by_round.items() for s in steps(n, keys)}
+    begun = [s for s in everything.values() if s.round == number and s.stage == stage and client in (None, s.owner)]
+    found, waiting = set(begun), begun
+    while waiting:
+        waiting = [s for step in waiting for s in _readers(home, name, step, everything) if s not in found]
+        found.update(waiting)
+    return sorted(found)
+
+
+def _readers(home: Home, name: str, step: Step, everything: dict[tuple[int, str, str], Step]) -> Iterator[Step]:
+    """The steps that read what `step` made; a client's adapter is read by its cluster and by its own evaluation only."""
+    for place, other in everything.items():
+        if place[:2] in {(step.round, s) for s in THEN.get(step.stage, ())} | {(step.round + 1, s) for s in NEXT.get(step.stage, ())}:
+            if step.stage == "train" and other.owner not in (step.owner, _cluster_of(home, name, step)):
+                continue
+            yield other
+
+
+def _cluster_of(home: Home, name: str, step: Step) -> str:
+    """The owner of the aggregation that a client's adapter entered."""
+    keys = read_journal(home.server(), name, step.round)
+    (key,) = keys["cluster"].values()
+    manifest = manifests.read(home.server(), "cluster", key)
+    members: dict[str, list[str]] = manifest.record["members"] if manifest else {}
+    return next((f"cluster {i}" for i, clients in members.items() if step.owner in clients), "")
+
+
+def forget(home: Home, chosen: list[Step]) -> None:
+    """Remove the manifests, so that these steps count as not done; their blobs stay."""
+    for step in chosen:
+        manifests.remove(home.server(), step.stage, step.key)
+
+
+def told(chosen: list[Step]) -> Iterator[str]:
+    """Steps in words, a line a round and stage."""
+    for (number, stage), group in groupby(chosen, key=lambda s: (s.round, s.stage)):
+        owners = [s.owner for s in group if s.owner]
+        shown = ", ".join(owners) if len(owners) <= 8 else f"{', '.join(owners[:3])} … {owners[-1]} ({len(owners)})"
+        yield f"round {number}: {stage} {shown}".rstrip()
+
+
+def bury_the_dead(name: str) -> None:
+    """Prefect leaves the runs of a killed process at `Running` for ever: mark this run's as crashed. Call it under the run's lock."""
+    ours = {name} | {f"{name} round {n}" for n in range(1, 10_000)}
+    with get_client(sync_client=True) as client:
+        running = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["federated-training", "federated-round"])),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]))
+            ),
+        )
+        for each in running:
+            if each.name in ours and str(each.id) != str(flow_run.id):
+                client.set_flow_run_state(each.id, Crashed(message="its process is gone"), force=True)
