@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ui pack clean
+.PHONY: help demo test test-slow lint ui pack clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ demo: $(READY) ## twelve users in four art styles personalise one model, in abou
 
 test: $(READY) lint ## linters, types, import contract, unit tests, a tiny federation end to end
 	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## what needs servers and minutes: kills at every stage, pools, sites, PostgreSQL, S3
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -95,6 +95,11 @@ def cluster(
     )
 
 
+def nearest(requirement: Vectors, centroids: Mapping[int, Vectors]) -> int:
+    """The cluster whose centroid has the largest cosine with a newcomer's requirement vector (the lowest id of equals)."""
+    return min(centroids, key=lambda i: (-float(unit(requirement) @ centroids[i]), i))
+
+
 def _matched(centroids: Mapping[int, Vectors], previous: Clusters | None) -> dict[int, int]:
     """Id for each new cluster: the matched old id, or the next unused one."""
     if previous is None:

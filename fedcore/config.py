@@ -179,6 +179,11 @@ class Federation(_Part):
             raise ValueError("aggregation.method 'fedavg' needs equal ranks, but adapter.rank differs by device class; use 'svd'")
         return self
 
+    @property
+    def away(self) -> bool:
+        """Do clients compute elsewhere than the round itself?"""
+        return self.dispatch == "pool" or bool(self.sites)
+
     def digest(self) -> str:
         """What a run's name is bound to: everything but how many rounds there are, where clients compute and how long they may take."""
         what = self.model_dump(mode="json", exclude=set(FREE))

@@ -50,14 +50,20 @@ def run(
     from data.federations import client_folder, read_federation
     from data.home import Home
     from data.records import bind
+    from fedcore.errors import InputError
 
     federation = read_federation(file, set_ or [], name)
     base_folder(federation.base)
-    for client in federation.clients:
+    if federation.away and "PREFECT_API_URL" not in os.environ:
+        raise InputError(
+            f"{file}: its clients compute elsewhere, which needs a Prefect server; start `fedcore up`, set PREFECT_API_URL to its address"
+        )
+    for client in () if federation.sites else federation.clients:
         federation.adapter.rank_of(load_client(client, client_folder(file)).device)
     with Home.current().lock(federation.name):
         bind(Home.current().server(), federation)
-        remember_clients(Home.current(), federation.name, client_folder(file))
+        if not federation.sites:
+            remember_clients(Home.current(), federation.name, client_folder(file))
         console.print(
             f"[bold]{federation.name}[/]: {len(federation.clients)} clients, {federation.rounds} rounds; state under {Home.current().root}"
         )
@@ -233,6 +239,43 @@ def import_images(
     for file, reason in made.skipped:
         console.print(f"skipped {file}: {reason}", markup=False, soft_wrap=True)
     console.print(f"wrote {made.rows} pictures to {out}" + (f", skipped {len(made.skipped)}" if made.skipped else ""), soft_wrap=True)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Where Prefect listens.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Where MLflow listens.")] = 5000,
+) -> None:
+    """Start Prefect, MLflow and local workers, for people who watch and schedule; Ctrl-C ends all of it."""
+    settings()
+    from data.home import Home
+    from flows.up import HOST
+    from flows.up import up as start
+
+    console.print(f"Prefect: http://{HOST}:{port}   MLflow: http://{HOST}:{mlflow_port}   (Ctrl-C ends everything)")
+    raise typer.Exit(start(Home.current(), port, mlflow_port))
+
+
+@app.command()
+def site(
+    name: Annotated[str, typer.Argument(help="The site's name in the federation file.")],
+    clients: Annotated[Path, typer.Option(help="The folder of this site's client files; it is read here only.")],
+    server: Annotated[str, typer.Option(help="Address of the federation's Prefect server, ending in /api.")],
+    store: Annotated[str, typer.Option(help="The store that all share: a folder, or s3://bucket/prefix.")],
+) -> None:
+    """Serve this site's clients: encode, train and evaluate here when a round asks for it. Only polls outwards."""
+    settings()
+    from data.home import CLIENTS, STORE, Home
+    from fedcore.errors import InputError
+    from flows.up import become_worker, wait_for_server
+
+    if not any(clients.glob("*.yaml")):
+        raise InputError(f"{clients}: holds no client file (<id>.yaml)")
+    os.environ |= {CLIENTS: str(clients.absolute()), STORE: store, "PREFECT_API_URL": server, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    Home.current().server()
+    wait_for_server(server)
+    console.print(f"site {name}: serving {', '.join(sorted(p.stem for p in clients.glob('*.yaml')))}; Ctrl-C ends it", soft_wrap=True)
+    become_worker("sites", "--work-queue", name)
 
 
 @app.command()

@@ -16,10 +16,11 @@ from data.journal import Keys, lacking, read_journal
 from data.records import bound, read_round
 from fedcore.errors import InputError
 
-STAGES = ("encode", "start", "train", "cluster", "aggregate", "interact", "baseline", "gallery", "evaluate")
+STAGES = ("encode", "assign", "start", "train", "cluster", "aggregate", "interact", "baseline", "gallery", "evaluate")
 """In the order in which a round runs them."""
 THEN = {
-    "encode": ("cluster",),
+    "encode": ("assign", "cluster"),
+    "assign": ("train",),
     "start": ("train",),
     "train": ("aggregate", "evaluate"),
     "cluster": ("aggregate", "interact"),
@@ -27,7 +28,7 @@ THEN = {
     "interact": ("gallery", "evaluate"),
 }
 """Which stages of the same round read what a stage made."""
-NEXT = {"cluster": ("cluster",), "interact": ("train",)}
+NEXT = {"cluster": ("assign", "cluster"), "interact": ("train",)}
 """Which stages of the next round do."""
 
 

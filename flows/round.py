@@ -11,7 +11,7 @@ from data.journal import Journal
 from data.manifests import Manifest
 from data.records import RoundRecord, bound, read_round, write_round
 from fedcore.errors import ConfigError
-from flows.plan import starting_adapters, train_job
+from flows.plan import starting_adapters, train_job, without_rank
 from flows.progress import watcher
 from flows.record import client_record, cluster_records, losses_by_split
 from flows.report import report
@@ -49,6 +49,9 @@ def federated_round(name: str, number: int) -> RoundRecord:
     enrolled = stages.enrol(f.clients)
     failed |= {c: e.reason for c, e in enrolled.items() if e.status != "ok"}
     present = {c: e for c, e in enrolled.items() if e.status == "ok"}
+    strangers = without_rank(f, present)
+    failed |= strangers
+    present = {c: e for c, e in present.items() if c not in strangers}
     stages.need(len(present), "enrolment")
     pictures = {c: float(e.samples) for c, e in present.items()}
     identity = {c: {"client": c, "data": e.digest, **base} for c, e in present.items()}
@@ -58,7 +61,7 @@ def federated_round(name: str, number: int) -> RoundRecord:
     requirements = {c: o.manifest.outputs["requirement"] for c, o in encoded.items() if o.manifest}
     stages.need(len(requirements), "encoding")
 
-    sent = starting_adapters(stages, {c: present[c] for c in requirements}, before, base)
+    sent = starting_adapters(stages, {c: present[c] for c in requirements}, requirements, before, base)
     jobs = [train_job(f, present[c], sent[c], number, identity[c]) for c in sorted(sent)]
     handed = stages.clients(train, jobs)
     accepted = receive(list(handed.values()), [Expected.of(job, f.adapter.target) for job in jobs], stages.label)

@@ -47,7 +47,8 @@ class Stages:
         jobs = [EnrolJob(client=c) for c in clients]
         watcher().stage("enrol", len(jobs))
         made: dict[str, Enrolment] = {}
-        for enrolment in self._elsewhere("enrol", jobs, {}) if self._away else enrol(jobs, self.label, self.federation.client_timeout):
+        f = self.federation
+        for enrolment in self._elsewhere("enrol", jobs, {}) if f.away else enrol(jobs, self.label, f.client_timeout):
             made[enrolment.client] = enrolment
             watcher().step(_told(enrolment))
         return {c: made[c] for c in clients}
@@ -58,16 +59,11 @@ class Stages:
         kind = jobs[0].stage
         self.journal.note(kind, {job.client: job.key() for job in jobs})
         outcomes: dict[str, Outcome] = {}
-        for outcome in self._elsewhere(kind, jobs, costs or {}) if self._away else self._mapped(stage, jobs):
+        for outcome in self._elsewhere(kind, jobs, costs or {}) if self.federation.away else self._mapped(stage, jobs):
             outcomes[outcome.client] = outcome
             watcher().step(_told(outcome))
         self.journal.strike(kind, [client for client, outcome in outcomes.items() if outcome.status != "ok"])
         return {job.client: outcomes[job.client] for job in jobs}
-
-    @property
-    def _away(self) -> bool:
-        """Do clients compute elsewhere?"""
-        return self.federation.dispatch == "pool" or bool(self.federation.sites)
 
     def _mapped(self, stage: Any, jobs: Sequence[ClientJob]) -> Iterator[Outcome]:
         """As tasks of this flow, in groups."""

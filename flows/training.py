@@ -36,8 +36,10 @@ def federated_training(name: str, file: str | None = None, add_rounds: int = 0) 
     with home.lock(name):
         try:
             if file is not None:
-                bind(home.server(), read_federation(Path(file), [], name))
-                remember_clients(home, name, client_folder(Path(file)))
+                federation = read_federation(Path(file), [], name)
+                bind(home.server(), federation)
+                if not federation.sites:
+                    remember_clients(home, name, client_folder(Path(file)))
             extend(home, name, add_rounds)
             serve(home, name)
             bury_the_dead(name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from fedcore.clustering import Clusters, Vectors, absorb_small, cluster, unit
+from fedcore.clustering import Clusters, Vectors, absorb_small, cluster, nearest, unit
 
 AXES = np.eye(8)
 
@@ -123,3 +123,10 @@ def test_one_client_is_one_cluster(k: int | None) -> None:
 
 def test_unit_vectors_leave_zero_at_zero() -> None:
     np.testing.assert_allclose(unit(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]])
+
+
+def test_a_newcomer_goes_where_the_cosine_is_largest_whatever_its_length() -> None:
+    centroids = {3: np.array([1.0, 0.0]), 7: np.array([0.6, 0.8])}
+    assert nearest(np.array([0.1, 0.9]), centroids) == 7
+    assert nearest(np.array([50.0, 1.0]), centroids) == 3
+    assert nearest(np.array([0.0, 0.0]), centroids) == 3

@@ -1,0 +1,41 @@
+"""Assign: a client that was not in the round before starts from the adapter of the cluster that its wish is nearest to."""
+
+import json
+from typing import ClassVar
+
+from prefect import task
+
+from data.home import Home
+from data.manifests import Manifest
+from data.store import Ref
+from tasks._dispatch import in_worker
+from tasks._stage import STAGE, Job, Made, commit
+
+
+class AssignJob(Job):
+    """`requirements` of the newcomers by client; `clusters` those of the round before."""
+
+    stage: ClassVar[str] = "assign"
+
+    requirements: dict[str, Ref]
+    clusters: Ref
+
+
+def compute(job: AssignJob) -> Made:
+    """In the record, each newcomer's cluster."""
+    import numpy as np
+    from safetensors.numpy import load
+
+    from fedcore.clustering import nearest
+
+    store = Home.current().server()
+    centroids = {int(i): np.array(v) for i, v in json.loads(store.get(job.clusters))["centroids"].items()}
+    vectors = {c: load(store.get(ref))["requirement"].astype(np.float64) for c, ref in sorted(job.requirements.items())}
+    return Made(record={"cluster": {c: nearest(vector, centroids) for c, vector in vectors.items()}})
+
+
+@task(name="assign", task_run_name="assign {label}", retries=1, **STAGE)
+def assign(job: AssignJob, label: str) -> Manifest:  # noqa: ARG001 the label is for people
+    """The newcomers' clusters."""
+    manifest: Manifest = in_worker(commit, job, compute)
+    return manifest
