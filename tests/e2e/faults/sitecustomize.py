@@ -13,31 +13,33 @@ from typing import Any
 FAULT = os.environ.get("FEDCORE_FAULT")
 
 
+def strike(mark: str) -> None:
+    """Kill the flow and this worker of it, if no process has struck yet. The flow itself looks at manifests as well, and passes."""
+    if multiprocessing.parent_process() is None:
+        return
+    try:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def arm(stage: str, place: str, mark: str) -> None:
     """Replace the functions at that place by ones that strike first or last."""
     from data import checkpoints, clients, manifests, store
 
     at_work: list[str] = []
 
-    def strike() -> None:
-        if multiprocessing.parent_process() is None:
-            return  # the flow looks at manifests as well; only a worker is a stage at work
-        try:
-            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return
-        os.kill(os.getppid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
-
     def wrapped(function: Callable[..., Any], *, before: bool = False, after: bool = False, named: bool = False) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             if named:
                 at_work[:] = [arguments[1] if isinstance(arguments[1], str) else arguments[1].stage]
             if before and at_work == [stage]:
-                strike()
+                strike(mark)
             out = function(*arguments, **options)
             if after and at_work == [stage]:
-                strike()
+                strike(mark)
             return out
 
         return call
@@ -47,8 +49,9 @@ def arm(stage: str, place: str, mark: str) -> None:
     if place == "middle" and stage == "train":
         checkpoints.Checkpoint.write = wrapped(checkpoints.Checkpoint.write, after=True)  # type: ignore[method-assign]
     elif place == "middle":
-        store.Store.get = wrapped(store.Store.get, before=True)  # type: ignore[method-assign]
         clients.load_client = wrapped(clients.load_client, before=True)
+        for method in ("get", "put"):
+            setattr(store.Store, method, wrapped(getattr(store.Store, method), before=True))
 
 
 if FAULT:
