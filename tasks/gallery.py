@@ -60,13 +60,13 @@ def rows_of(bank: "Bank", hybrids: int) -> dict[str, Any]:
 def paint(job: GalleryJob) -> Made:
     """`gallery` (PNG: a row per model, a column per prompt); in the record, what style each picture is taken for."""
     from data.base.judge import load_judge
-    from data.base.load import load_base
+    from data.base.load import load_exact
     from data.gallery import gallery
     from fedcore.generation import generate
     from fedcore.prompts import encode
     from fedcore.seeds import derive
 
-    base, store, want = load_base(job.base), Home.current().server(), job.settings
+    base, store, want = load_exact(job.base, job.base_digest), Home.current().server(), job.settings
     tokens, empty = encode(base, want.prompts).tokens, encode(base, [""]).tokens[0]
     seeds = [derive(job.seed, "gallery", column) for column in range(len(want.prompts))]
     judge = load_judge()

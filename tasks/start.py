@@ -26,11 +26,11 @@ class StartJob(Job):
 
 def compute(job: StartJob) -> Made:
     """The fresh adapter as a blob."""
-    from data.base.load import load_base
+    from data.base.load import load_exact
     from fedcore import adapters
     from fedcore.injection import initial, target_shapes
 
-    shapes = target_shapes(load_base(job.base).unet, job.target)  # type: ignore[arg-type]
+    shapes = target_shapes(load_exact(job.base, job.base_digest).unet, job.target)  # type: ignore[arg-type]
     fresh = initial(shapes, rank=job.rank, scale=job.scale, seed=job.seed)
     return Made({"adapter": Home.current().server().put(adapters.to_bytes(fresh), "adapter", ".safetensors")})
 

@@ -33,7 +33,7 @@ def compute(job: TrainJob) -> Made:
     """The trained adapter as a blob; in the record the echo of what was loaded, and the tuning split's loss before and after."""
     import torch
 
-    from data.base.load import load_base
+    from data.base.load import load_exact
     from data.clients import load_client
     from data.encoded import examples
     from fedcore import adapters
@@ -41,7 +41,7 @@ def compute(job: TrainJob) -> Made:
     from fedcore.seeds import derive
     from fedcore.training import train as fine_tune
 
-    client, base, store = load_client(job.client), load_base(job.base), Home.current().server()
+    client, base, store = load_client(job.client), load_exact(job.base, job.base_digest), Home.current().server()
     splits = examples(client, base, home=Home.current())
     sent = adapters.from_bytes(store.get(job.start))
     start, discarded = adapters.fitted(sent, job.rank, job.scale)

@@ -99,3 +99,17 @@ def load_base(name: str) -> BaseModel:
     for module in (text_encoder, vae, unet):
         module.requires_grad_(False).eval()
     return BaseModel(tokenizer, text_encoder, vae, unet, scheduler, digest(folder))
+
+
+def load_exact(name: str, weights: str) -> BaseModel:
+    """The base, whose digest must be `weights`: client and server must mean the same model.
+
+    Raises:
+        BaseModelError: it holds other weights, or cannot be opened.
+    """
+    base = load_base(name)
+    if base.digest != weights:
+        raise BaseModelError(
+            f"base '{name}' has other weights here ({base.digest[:12]}) than the federation's ({weights[:12]}); install the same"
+        )
+    return base

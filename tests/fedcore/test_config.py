@@ -115,3 +115,28 @@ def test_the_digest_ignores_rounds_and_patience_and_nothing_else() -> None:
 def test_what_was_written_reads_back_the_same() -> None:
     made = federation({**GOOD, "adapter": {"rank": {"phone": 4}}, "clustering": {"k": "auto"}}, "f.yaml")
     assert Federation.model_validate_json(made.model_dump_json()) == made
+
+
+def test_sites_name_the_clients_and_do_not_change_what_is_computed() -> None:
+    at_sites = federation({"name": "demo", "sites": {"south": ["b"], "north": ["a"]}}, "f.yaml")
+    assert at_sites.clients == ("a", "b")
+    assert list(at_sites.sites) == ["north", "south"]
+    assert at_sites.away
+    plain = federation({"name": "demo", "clients": ["a", "b"]}, "f.yaml")
+    assert not plain.away
+    assert federation({"name": "demo", "clients": ["a", "b"], "dispatch": "pool"}, "f.yaml").away
+    assert at_sites.digest() == plain.digest()
+    assert Federation.model_validate_json(at_sites.model_dump_json()) == at_sites
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"sites": {"north": ["a"]}}, "sites must name every client once"),
+        ({"sites": {"north": ["a", "b"], "south": ["b"]}}, "sites must name every client once"),
+        ({"sites": {"North!": ["a", "b"]}}, "'North!' is no site name"),
+        ({"dispatch": "pol"}, "dispatch"),
+    ],
+)
+def test_sites_that_do_not_fit_are_refused(values: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(values)

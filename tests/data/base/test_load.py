@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data.base.load import PARTS, base_folder, digest, load_base
+from data.base.load import PARTS, base_folder, digest, load_base, load_exact
 from fedcore.base import BaseModel
 from fedcore.errors import BaseModelError
 
@@ -94,3 +94,9 @@ def test_weights_as_pickle_are_refused(copy: Path) -> None:
     file.unlink()
     with pytest.raises(BaseModelError, match="cannot be opened"):
         load_base(str(copy))
+
+
+def test_other_weights_than_the_federation_s_are_refused(base: BaseModel, base_folder: Path) -> None:
+    assert load_exact(str(base_folder), base.digest).digest == base.digest
+    with pytest.raises(BaseModelError, match="has other weights here"):
+        load_exact(str(base_folder), "0" * 64)
