@@ -65,5 +65,10 @@ class Home:
 
     @property
     def mlflow(self) -> Path:
-        """MLflow's database and artifacts."""
+        """MLflow's database and artifacts, unless `MLFLOW_TRACKING_URI` names a server."""
         return self.root / "mlflow"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps its runs."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.mlflow / 'mlflow.db'}"

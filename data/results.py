@@ -31,7 +31,7 @@ def results(home: Home, name: str) -> dict[str, Any]:
         if last
         else [],
         "summary": _summary(records),
-        "artifacts": {"gallery": str(home.run(name) / "gallery.png"), "mlflow_uri": f"sqlite:///{home.mlflow / 'mlflow.db'}"},
+        "artifacts": {"gallery": str(home.run(name) / "gallery.png"), "mlflow_uri": home.tracking_uri},
     }
 
 

@@ -1,6 +1,6 @@
 """Trains the embedded base from the emoji pack: autoencoder → latents → denoiser and text encoder → classifier → weights and card.
 
-`python -m flows.pretrain FOLDER [--steps N]`; every stage resumes from FOLDER where it was stopped.
+`python -m flows.pretrain FOLDER`; every stage resumes from FOLDER where it was stopped.
 """
 
 from pathlib import Path
@@ -24,11 +24,14 @@ def autoencoder(folder: Path, steps: int) -> None:
 
 
 @task(name="latents")
-def latents(folder: Path) -> None:
-    """Vocabulary, unit latents, every picture encoded in all its versions."""
+def latents(folder: Path, start: Path | None) -> None:
+    """Vocabulary and unit latents, or those of the base to start from; every picture encoded in all its versions."""
     from tasks import pretrain
 
-    pretrain.prepare(folder)
+    if start is None:
+        pretrain.prepare(folder)
+    else:
+        pretrain.begin_from(folder, start)
     pretrain.in_workers(pretrain.latents_worker, WORKERS, folder)
 
 
@@ -58,10 +61,11 @@ def assemble(folder: Path, target: Path) -> None:
 
 
 @flow(name="pretrain")
-def pretrain_base(folder: Path, target: Path, autoencoder_steps: int, denoiser_steps: int) -> None:
+def pretrain_base(folder: Path, target: Path, autoencoder_steps: int, denoiser_steps: int, start: Path | None) -> None:
     """All stages in order; finished ones are passed over."""
-    autoencoder(folder, autoencoder_steps)
-    latents(folder)
+    if start is None:
+        autoencoder(folder, autoencoder_steps)
+    latents(folder, start)
     denoiser(folder, denoiser_steps)
     classifier(folder)
     assemble(folder, target)
@@ -72,9 +76,10 @@ def main(
     target: Annotated[Path, typer.Option(help="Where the finished base goes.")] = Path("data/base"),
     autoencoder_steps: Annotated[int, typer.Option(help="Autoencoder steps of 32 pictures.")] = AUTOENCODER_STEPS,
     denoiser_steps: Annotated[int, typer.Option(help="Denoiser steps of 128 pictures.")] = DENOISER_STEPS,
+    start: Annotated[Path | None, typer.Option(help="A finished base whose denoiser goes on; its autoencoder is kept.")] = None,
 ) -> None:
     """Train the embedded base model from the emoji pack."""
-    pretrain_base(folder, target, autoencoder_steps, denoiser_steps)
+    pretrain_base(folder, target, autoencoder_steps, denoiser_steps, start)
 
 
 if __name__ == "__main__":

@@ -24,23 +24,20 @@ EXPERIMENT = "fedcore"
 CHAMPION = "champion"
 
 
-def tracking_uri(home: Home) -> str:
-    """Where MLflow keeps its runs."""
-    return f"sqlite:///{home.mlflow / 'mlflow.db'}"
-
-
 def connect(home: Home) -> tuple["MlflowClient", str]:
     """A client and the id of our experiment, both made where missing."""
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    home.mlflow.mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(tracking_uri(home), tracking_uri(home))
+    client = MlflowClient(home.tracking_uri, home.tracking_uri)
+    own = home.tracking_uri.startswith("sqlite:")
+    if own:
+        home.mlflow.mkdir(parents=True, exist_ok=True)
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return client, str(found.experiment_id)
-    return client, client.create_experiment(EXPERIMENT, (home.mlflow / "artifacts").absolute().as_uri())
+    return client, client.create_experiment(EXPERIMENT, (home.mlflow / "artifacts").absolute().as_uri() if own else None)
 
 
 def get_or_create_run(client: "MlflowClient", experiment: str, name: str, tags: dict[str, str], started: float) -> str:
