@@ -36,7 +36,7 @@ class Store:
         Raises:
             StoreError: the store was written by a newer version of this software.
         """
-        self._fs, root = fsspec.core.url_to_fs(str(url))
+        self._fs, root = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
         self.root: str = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
         mark = f"{self.root}/format"

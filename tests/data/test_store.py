@@ -2,18 +2,38 @@
 
 import hashlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from data.store import Ref, Store, without_locations, write_atomically
 from fedcore.errors import StoreError
+from tests.e2e.servers import clean_environment, free_port, process, wait_for
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bucket on a server that speaks S3, on loopback."""
+    port = free_port()
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    log, command = tmp_path_factory.mktemp("s3") / "log", (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
+    with pytest.MonkeyPatch.context() as patch, process(log, clean_environment(**keys), *command):
+        for name, value in {**keys, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+            patch.setenv(name, value)
+        wait_for(f"http://127.0.0.1:{port}/moto-api/")
+        fsspec.filesystem("s3").mkdir("fedcore")
+        yield "s3://fedcore"
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A store on a folder, and one on another fsspec file system."""
+    """A store on a folder, one in memory, one on S3."""
+    if request.param == "s3":
+        return Store(f"{request.getfixturevalue('s3')}/{tmp_path.name}")
     return Store(tmp_path / "store" if request.param == "folder" else f"memory://{tmp_path.name}/{request.node.name}")
 
 
@@ -76,6 +96,25 @@ def test_named_texts_are_replaced_and_listed(store: Store) -> None:
         store.write_text(f"runs/{name}/x.json", text)
     assert (store.read_text("runs/a/x.json"), store.read_text("runs/b/x.json")) == ("ä", "new")
     assert store.children("runs") == ["a", "b"]
+
+
+def test_what_another_process_writes_or_removes_is_seen_at_once(s3: str, tmp_path: Path) -> None:
+    """Listings must not be cached: rounds wait for what workers leave."""
+    store, elsewhere = Store(f"{s3}/{tmp_path.name}"), fsspec.filesystem("s3", skip_instance_cache=True)
+    assert store.children("boxes/a") == []
+    elsewhere.pipe_file(f"fedcore/{tmp_path.name}/boxes/a/c1.json", b"{}")
+    assert store.children("boxes/a") == ["c1.json"]
+    assert store.read_text("boxes/a/c1.json") == "{}"
+    elsewhere.rm_file(f"fedcore/{tmp_path.name}/boxes/a/c1.json")
+    assert store.children("boxes/a") == []
+    store.remove("boxes/a/c1.json")
+
+
+def test_a_removed_text_is_gone(store: Store) -> None:
+    store.write_text("runs/x.json", "{}")
+    store.remove("runs/x.json")
+    store.remove("runs/x.json")
+    assert store.read_text("runs/x.json") is None
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,10 +63,10 @@ def wait_for(url: str, seconds: float = 180.0) -> None:
 
 
 @contextmanager
-def prefect_server(home: Path) -> Iterator[str]:
-    """A Prefect server with its database below `home`; gives the address of its API."""
+def prefect_server(home: Path, **settings: str) -> Iterator[str]:
+    """A Prefect server with its database below `home`, unless `settings` name another; gives the address of its API."""
     port = free_port()
-    environment = clean_environment(PREFECT_HOME=str(home), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="true")
+    environment = clean_environment(PREFECT_HOME=str(home), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="true", **settings)
     command = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     with process(home / "server.log", environment, *command):
         wait_for(f"http://127.0.0.1:{port}/api/health")
