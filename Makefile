@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,pack,s3]' -c constraints.txt
 	@touch $(READY)
 
-demo: $(READY) ## twelve users in four art styles personalise one model, in about five minutes
+demo: $(READY) ## twelve users in four art styles personalise one model, in about six minutes
 	$(BIN)/fedcore run federations/demo.yaml
 
 test: $(READY) lint ## linters, types, import contract, unit tests, a tiny federation end to end

@@ -41,16 +41,19 @@ class Client:
     digest: str
 
 
+def _note(home: Home, name: str) -> Path:
+    return home.private("_folders") / f"{name}.txt"  # no client id begins with an underscore
+
+
 def remember_clients(home: Home, name: str, folder: Path) -> None:
     """In a simulation, note on the clients' side where the client files of a run lie."""
-    write_atomically(home.private("folders") / f"{name}.txt", f"{folder.absolute()}\n".encode())
+    write_atomically(_note(home, name), f"{folder.absolute()}\n".encode())
 
 
 def serve(home: Home, name: str) -> None:
     """Serve the clients of this run in this process and those it starts: where a simulation noted them, or `FEDCORE_CLIENTS`."""
-    note = home.private("folders") / f"{name}.txt"
-    if note.exists():
-        os.environ[CLIENTS] = note.read_text().strip()
+    if _note(home, name).exists():
+        os.environ[CLIENTS] = _note(home, name).read_text().strip()
 
 
 def clients_folder() -> Path:

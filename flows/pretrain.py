@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from prefect import flow, task
 
-AUTOENCODER_STEPS = 2800
-DENOISER_STEPS = 9000
+AUTOENCODER_STEPS = 2000
+DENOISER_STEPS = 3300
 WORKERS = 2
 
 
@@ -20,7 +20,7 @@ def autoencoder(folder: Path, steps: int) -> None:
     from fedcore.pretraining.loop import Schedule
     from tasks import pretrain
 
-    pretrain.in_workers(pretrain.autoencoder_worker, WORKERS, folder, Schedule(steps=steps, lr=2e-3), 16)
+    pretrain.in_workers(pretrain.autoencoder_worker, WORKERS, folder, Schedule(steps=steps, lr=2e-3), 8)
 
 
 @task(name="latents")
@@ -74,7 +74,7 @@ def pretrain_base(folder: Path, target: Path, autoencoder_steps: int, denoiser_s
 def main(
     folder: Annotated[Path, typer.Argument(help="Where checkpoints are kept; the same folder resumes.")],
     target: Annotated[Path, typer.Option(help="Where the finished base goes.")] = Path("data/base"),
-    autoencoder_steps: Annotated[int, typer.Option(help="Autoencoder steps of 32 pictures.")] = AUTOENCODER_STEPS,
+    autoencoder_steps: Annotated[int, typer.Option(help="Autoencoder steps of 16 pictures.")] = AUTOENCODER_STEPS,
     denoiser_steps: Annotated[int, typer.Option(help="Denoiser steps of 128 pictures.")] = DENOISER_STEPS,
     start: Annotated[Path | None, typer.Option(help="A finished base whose denoiser goes on; its autoencoder is kept.")] = None,
 ) -> None:

@@ -91,31 +91,31 @@ def affected(home: Home, name: str, stage: str, number: int | None, client: str 
         )
     if client is not None and client not in by_round[number][stage]:
         raise InputError(f"stage '{stage}' of round {number} has no client '{client}'; it has {', '.join(sorted(by_round[number][stage]))}")
-    everything = {(s.round, s.stage, s.owner): s for n, keys in by_round.items() for s in steps(n, keys)}
-    begun = [s for s in everything.values() if s.round == number and s.stage == stage and client in (None, s.owner)]
+    steps_of: dict[tuple[int, str], dict[str, Step]] = {}
+    for step in (s for n, keys in by_round.items() for s in steps(n, keys)):
+        steps_of.setdefault((step.round, step.stage), {})[step.owner] = step
+    begun = [s for s in steps_of[number, stage].values() if client in (None, s.owner)]
+    clusters = {n: _clusters(home, keys) for n, keys in by_round.items()}
     found, waiting = set(begun), begun
     while waiting:
-        waiting = [s for step in waiting for s in _readers(home, name, step, everything) if s not in found]
+        waiting = sorted({s for step in waiting for s in _readers(step, steps_of, clusters[step.round])} - found)
         found.update(waiting)
     return sorted(found)
 
 
-def _readers(home: Home, name: str, step: Step, everything: dict[tuple[int, str, str], Step]) -> Iterator[Step]:
+def _readers(step: Step, steps_of: dict[tuple[int, str], dict[str, Step]], cluster_of: dict[str, str]) -> list[Step]:
     """The steps that read what `step` made; a client's adapter is read by its cluster and by its own evaluation only."""
-    for place, other in everything.items():
-        if place[:2] in {(step.round, s) for s in THEN.get(step.stage, ())} | {(step.round + 1, s) for s in NEXT.get(step.stage, ())}:
-            if step.stage == "train" and other.owner not in (step.owner, _cluster_of(home, name, step)):
-                continue
-            yield other
+    places = [(step.round, s) for s in THEN.get(step.stage, ())] + [(step.round + 1, s) for s in NEXT.get(step.stage, ())]
+    if step.stage == "train":
+        owners = (step.owner, cluster_of.get(step.owner))
+        return [there[owner] for place in places if (there := steps_of.get(place)) for owner in owners if owner in there]
+    return [s for place in places for s in steps_of.get(place, {}).values()]
 
 
-def _cluster_of(home: Home, name: str, step: Step) -> str:
-    """The owner of the aggregation that a client's adapter entered."""
-    keys = read_journal(home.server(), name, step.round)
-    (key,) = keys["cluster"].values()
-    manifest = manifests.read(home.server(), "cluster", key)
-    members: dict[str, list[str]] = manifest.record["members"] if manifest else {}
-    return next((f"cluster {i}" for i, clients in members.items() if step.owner in clients), "")
+def _clusters(home: Home, keys: Keys) -> dict[str, str]:
+    """For each client of a round the owner of the aggregation that its adapter entered."""
+    found = [manifests.read(home.server(), "cluster", key) for key in keys.get("cluster", {}).values()]
+    return {c: f"cluster {i}" for manifest in found if manifest for i, clients in manifest.record["members"].items() for c in clients}
 
 
 def forget(home: Home, chosen: list[Step]) -> None:

@@ -1,0 +1,173 @@
+"""Runs: `run`, `resume`, `rerun`, `publish`, `results`, `status`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app, console, settings
+
+DEMO = Path("federations/demo.yaml")
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="The federation's YAML file.")] = DEMO,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a value, e.g. --set clustering.k=4. May be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run (default: the file's).")] = None,
+) -> None:
+    """Run a federation on this machine. What was computed before is not computed again."""
+    settings()
+    from data.base.load import base_folder
+    from data.clients import load_client, remember_clients
+    from data.federations import client_folder, read_federation
+    from data.home import Home
+    from data.records import bind
+
+    federation = read_federation(file, set_ or [], name)
+    base_folder(federation.base)
+    for client in () if federation.sites else federation.clients:
+        federation.adapter.rank_of(load_client(client, client_folder(file)).device)
+    with Home.current().lock(federation.name):
+        bind(Home.current().server(), federation)
+        if not federation.sites:
+            remember_clients(Home.current(), federation.name, client_folder(file))
+        console.print(
+            f"[bold]{federation.name}[/]: {len(federation.clients)} clients, {federation.rounds} rounds; state under {Home.current().root}"
+        )
+        go_on(federation.name)
+
+
+def go_on(name: str) -> None:
+    """Compute what is left of a run, with progress, and show its table."""
+    from data.home import Home
+    from data.records import bound
+    from fedcore.errors import InputError
+
+    if bound(Home.current().server(), name).away and "PREFECT_API_URL" not in os.environ:
+        raise InputError(
+            f"run '{name}': its clients compute elsewhere, through a Prefect server; start `fedcore up`, set PREFECT_API_URL to its API"
+        )
+    console.print("starting the workflow engine …")
+    from flows.display import Display
+    from flows.progress import watched_by
+    from flows.training import federated_training
+
+    with Display(console) as display, watched_by(display):
+        federated_training(name)
+    show(name, as_json=False)
+
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="A run that was interrupted.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be computed.")] = False,
+) -> None:
+    """Go on with a run after any crash: what is done stays, computation begins with the first stage that is not."""
+    settings()
+    from data.home import Home
+    from flows.recovery import left, told, unfinished_rounds
+
+    home = Home.current()
+    lines, missing = list(told(left(home, name))), unfinished_rounds(home, name)
+    for line in lines:
+        console.print(f"  to compute again: {line}", soft_wrap=True)
+    if missing:
+        console.print(f"  to finish: round{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}", soft_wrap=True)
+    if not lines and not missing:
+        console.print(f"{name}: nothing to compute, all rounds are finished")
+    if not dry_run:
+        go_on(name)
+
+
+@app.command()
+def rerun(
+    name: Annotated[str, typer.Argument(help="A run.")],
+    stage: Annotated[str, typer.Option("--from", help="The stage to begin with: encode, train, cluster, aggregate, interact, evaluate …")],
+    number: Annotated[int | None, typer.Option("--round", help="Of this round (default: the last one begun).")] = None,
+    client: Annotated[str | None, typer.Option(help="Of this client only.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be computed again.")] = False,
+) -> None:
+    """Compute a stage again, and everything that was computed from it; nothing else."""
+    settings()
+    from data.home import Home
+    from flows.recovery import affected, forget, told
+
+    home = Home.current()
+    chosen = affected(home, name, stage, number, client)
+    for line in told(chosen):
+        console.print(f"  to compute again: {line}", soft_wrap=True)
+    if not dry_run:
+        with home.lock(name):
+            forget(home, chosen)
+            go_on(name)
+
+
+@app.command()
+def publish(
+    name: Annotated[str, typer.Argument(help="A run with at least one finished round.")],
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="All rounds, also those that were published before.")] = False,
+) -> None:
+    """Bring MLflow up to date with the store; publishing twice adds nothing."""
+    settings()
+    from data.home import Home
+    from data.records import bound, is_published, rounds
+    from fedcore.errors import InputError
+    from tasks.publish import publish_run
+
+    home = Home.current()
+    bound(home.server(), name)
+    records = rounds(home.server(), name)
+    if not records:
+        raise InputError(f"run '{name}' has no finished round yet; `fedcore resume {name}` continues it")
+    missing = [r for r in records if rebuild or not is_published(home.server(), name, r)]
+    with console.status(f"publishing {len(missing)} rounds …"):
+        for record in missing:
+            publish_run(home, name, record.round)
+    console.print(f"{name}: published {len(missing)} of {len(records)} rounds")
+
+
+def show(name: str, *, as_json: bool) -> None:
+    """Print a run's results."""
+    from data.home import Home
+    from data.results import results
+    from flows.display import table
+
+    made = results(Home.current(), name)
+    if as_json:
+        sys.stdout.write(json.dumps(made, indent=1) + "\n")
+    else:
+        table(console, made)
+
+
+@app.command()
+def results(name: str, json_: Annotated[bool, typer.Option("--json", help="Stable, documented JSON.")] = False) -> None:
+    """The table of a finished run."""
+    settings()
+    show(name, as_json=json_)
+
+
+@app.command()
+def status(name: Annotated[str | None, typer.Argument(help="A run; without it, all runs.")] = None) -> None:
+    """Which runs there are, how far they got, and who was left out."""
+    settings()
+    from data.home import Home
+    from data.records import bound, names, rounds
+
+    store = Home.current().server()
+    chosen = names(store) if name is None else [name]
+    if not chosen:
+        console.print("no runs yet; start one with `fedcore run federations/demo.yaml`")
+    for each in chosen:
+        federation, records = bound(store, each), rounds(store, each)
+        console.print(f"{each}: {len(records)} of {federation.rounds} rounds, {len(federation.clients)} clients")
+        for record in records:
+            failed = {c: who.failed for c, who in record.clients.items() if who.failed}
+            console.print(
+                f"  round {record.round}: {record.seconds:.0f} s, {len(record.clusters)} clusters, {len(failed)} clients left out"
+            )
+            for client, reason in failed.items():
+                console.print(f"    {client}: {reason}", markup=False, soft_wrap=True)

@@ -1,0 +1,60 @@
+"""What goes on for long or looks after the machine: `up`, `site`, `doctor`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app, console, settings
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Where Prefect listens.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Where MLflow listens.")] = 5000,
+) -> None:
+    """Start Prefect, MLflow and local workers, for people who watch and schedule; Ctrl-C ends all of it."""
+    settings()
+    from data.home import Home
+    from flows.up import HOST
+    from flows.up import up as start
+
+    console.print(f"Prefect: http://{HOST}:{port}   MLflow: http://{HOST}:{mlflow_port}   (Ctrl-C ends everything)")
+    raise typer.Exit(start(Home.current(), port, mlflow_port))
+
+
+@app.command()
+def site(
+    name: Annotated[str, typer.Argument(help="The site's name in the federation file.")],
+    clients: Annotated[Path, typer.Option(help="The folder of this site's client files; it is read here only.")],
+    server: Annotated[str, typer.Option(help="Address of the federation's Prefect server, ending in /api.")],
+    store: Annotated[str, typer.Option(help="The store that all share: a folder, or s3://bucket/prefix.")],
+) -> None:
+    """Serve this site's clients: encode, train and evaluate here when a round asks for it. Only polls outwards."""
+    settings()
+    from data.home import CLIENTS, STORE, Home
+    from fedcore.errors import InputError
+    from flows.up import become_worker, wait_for_server
+
+    if not any(clients.glob("*.yaml")):
+        raise InputError(f"{clients}: holds no client file (<id>.yaml)")
+    os.environ |= {CLIENTS: str(clients.absolute()), STORE: store, "PREFECT_API_URL": server, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    Home.current().server()
+    wait_for_server(server)
+    console.print(f"site {name}: serving {', '.join(sorted(p.stem for p in clients.glob('*.yaml')))}; Ctrl-C ends it", soft_wrap=True)
+    become_worker("sites", "--work-queue", name)
+
+
+@app.command()
+def doctor() -> None:
+    """Check that this machine can run a federation, and say what to do where it cannot."""
+    settings()
+    from flows.doctor import checks
+
+    bad = 0
+    for title, problem in checks():
+        console.print(f"[green]ok[/]   {title}" if problem is None else f"[red]bad[/]  {title}: {problem}", soft_wrap=True)
+        bad += problem is not None
+    if bad:
+        raise typer.Exit(1)
