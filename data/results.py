@@ -7,7 +7,6 @@ from typing import Any
 from data.home import Home
 from data.records import RoundRecord, bound, rounds
 from data.store import write_atomically
-from fedcore.evaluation import agreement
 
 
 def results(home: Home, name: str) -> dict[str, Any]:
@@ -68,6 +67,13 @@ def gain(loss: dict[str, float | None]) -> float | None:
     return None if base is None or personal is None else 1 - personal / base
 
 
+def _agreement(known: list[tuple[int, str]]) -> float:
+    """Adjusted Rand index of clusters and groups: 1 is equality, 0 is chance."""
+    from sklearn.metrics import adjusted_rand_score  # a second to import, and most commands need no table
+
+    return float(adjusted_rand_score([group for _, group in known], [cluster for cluster, _ in known]))
+
+
 def _summary(records: list[RoundRecord]) -> dict[str, Any]:
     if not records:
         return dict.fromkeys(("ari", "gain_personal_mean", "style_accuracy", "seconds"))
@@ -77,7 +83,7 @@ def _summary(records: list[RoundRecord]) -> dict[str, Any]:
     placed = [c for c in last.clients.values() if c.cluster is not None]
     comparable = bool(placed) and len(known) == len(placed)
     return {
-        "ari": agreement([i for i, _ in known], [g for _, g in known]) if comparable else None,
+        "ari": _agreement(known) if comparable else None,
         "gain_personal_mean": sum(gains) / len(gains) if gains else None,
         "style_accuracy": style_accuracy(last) if comparable else None,
         "seconds": round(sum(r.seconds for r in records), 2),

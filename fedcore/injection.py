@@ -1,18 +1,21 @@
 """PEFT adapters in a UNet for the length of a `with` block: injected, loaded with given values, read back, removed without trace."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from diffusers import UNet2DConditionModel
-from peft import LoraConfig
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from fedcore.adapters import Adapter, Layer, Shapes
 from fedcore.errors import AdapterRefused
 from fedcore.seeds import derive, generator, isolated
+
+if TYPE_CHECKING:  # seconds to import; whoever only reads a configuration does not pay them
+    from diffusers import UNet2DConditionModel
+    from peft.tuners.lora import LoraLayer
 
 Target = Literal["attention", "attention+convolutions"]
 
@@ -41,6 +44,8 @@ def initial(shapes: Shapes, *, rank: int, scale: float, seed: int) -> dict[str, 
 
 
 def _layers(unet: UNet2DConditionModel) -> Iterator[tuple[str, LoraLayer]]:
+    from peft.tuners.lora import LoraLayer
+
     for name, module in unet.named_modules():
         if isinstance(module, LoraLayer):
             yield name, module
@@ -66,6 +71,8 @@ def injected(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[li
     Raises:
         AdapterRefused: the adapter names a layer that this model does not have.
     """
+    from peft import LoraConfig
+
     unet.requires_grad_(False)
     if adapter is None:
         yield []

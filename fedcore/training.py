@@ -1,15 +1,20 @@
 """Local training: a client's pictures, as cached latents and prompt encodings, move a LoRA adapter; nothing else of the model changes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from fedcore.adapters import Adapter, Layer
 from fedcore.injection import injected, read_back
 from fedcore.seeds import derive, generator
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler, UNet2DConditionModel
 
 State = dict[str, Tensor]
 """Everything that training needs to go on: see `train`."""
@@ -32,7 +37,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.mean)
 
-    def rows(self, index: Tensor) -> "Examples":
+    def rows(self, index: Tensor) -> Examples:
         """The chosen rows, (k,) indices."""
         return Examples(self.mean[index], self.log_variance[index], self.tokens[index], self.empty)
 

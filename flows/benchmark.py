@@ -21,8 +21,9 @@ def statements(file: Path, federation: Federation, paraphrases: Path) -> Iterato
     Raises:
         ConfigError: the file is missing or is no list of sets that name every client.
     """
+    from sklearn.metrics import adjusted_rand_score
+
     from fedcore.clustering import cluster
-    from fedcore.evaluation import agreement
     from fedcore.prompts import requirement
 
     try:
@@ -38,5 +39,5 @@ def statements(file: Path, federation: Federation, paraphrases: Path) -> Iterato
         k = None if want.k == "auto" else want.k
         found = cluster(vectors, k=k, most=want.most, min_size=want.min_size, seed=federation.seed)
         home = {c: i for i, members in found.members.items() for c in members}
-        ari = agreement([home[c] for c in federation.clients], [clients[c].group or "" for c in federation.clients])
+        ari = float(adjusted_rand_score([clients[c].group or "" for c in federation.clients], [home[c] for c in federation.clients]))
         yield number, len(found.members), ari

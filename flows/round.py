@@ -5,7 +5,7 @@ import time
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from data.base.load import base_folder, digest
+from data.base.folder import base_folder, digest
 from data.home import Home
 from data.journal import Journal
 from data.manifests import Manifest

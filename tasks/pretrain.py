@@ -172,6 +172,7 @@ def diffusion_worker(rank: int, workers: int, rendezvous: str, folder: Path, sch
         model.unet.load_state_dict(begun.unet.state_dict())
         model.requires_grad_(True)
     model.unet.set_attn_processor(AttnProcessor())  # on CPU, 27 % faster a step than fused attention, whose backward pass is slow
+    model.unet.to(memory_format=torch.channels_last)  # 15 % faster a step (1.26 → 1.07 s for 64 pictures on one AVX2 core)
     model.train()
     loss = diffusion_loss(model, tokenizer, latents(folder), batch=batch, seed=SEED, rank=rank)
     state, save, report = _checkpoint(folder / "diffusion.safetensors", rank)

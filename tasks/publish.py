@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from data.base.load import base_folder
+from data.base.folder import base_folder
 from data.home import Home
 from data.peft_folder import kernels, write_peft
 from data.records import RoundRecord, bound, champion, mark_published, rounds

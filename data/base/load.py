@@ -1,6 +1,5 @@
 """Opens a base model's folder, once per process, with clear words for what may be wrong with it."""
 
-import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -13,38 +12,11 @@ from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from data.base.folder import base_folder, digest
 from fedcore.base import BaseModel
 from fedcore.errors import BaseModelError
 
-EMBEDDED = Path(__file__).parent / "weights"
 PREDICTIONS = ("epsilon", "v_prediction")
-PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
-
-
-def base_folder(name: str) -> Path:
-    """The folder that a federation's `base` names.
-
-    Raises:
-        BaseModelError: it is missing, or lacks a part of a Stable Diffusion pipeline.
-    """
-    folder = EMBEDDED if name == "embedded" else Path(name)
-    if not (folder / "model_index.json").is_file():
-        raise BaseModelError(
-            f"base '{name}': {folder} holds no model_index.json; give a folder that StableDiffusionPipeline.save_pretrained wrote"
-        )
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        raise BaseModelError(f"base '{name}': {folder} has no folder '{missing[0]}'; a Stable Diffusion pipeline needs {', '.join(PARTS)}")
-    return folder
-
-
-@lru_cache(maxsize=2)
-def digest(folder: Path) -> str:
-    """Names the base by its files' content; the same for the same weights wherever they lie."""
-    total = hashlib.sha256()
-    for file in sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file()):
-        total.update(file.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
 
 
 def _kind(folder: Path) -> str:

@@ -21,7 +21,7 @@ def run(
 ) -> None:
     """Run a federation on this machine. What was computed before is not computed again."""
     settings()
-    from data.base.load import base_folder
+    from data.base.folder import base_folder
     from data.clients import load_client, remember_clients
     from data.federations import client_folder, read_federation
     from data.home import Home

@@ -1,8 +1,8 @@
 """A tiny federation, run once per test session by the command line, as a user would."""
 
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import yaml
 
 from data.emoji.pack import drawings
 from data.tables import write_table
+from tests.e2e.servers import clean_environment, prefect_server
 
 CANARY = "quixotrope"
 """A word that only the clients' captions and statements contain."""
@@ -47,13 +48,11 @@ class World:
         """The federation file."""
         return self.root / "demo.yaml"
 
-    def fedcore(self, *arguments: str) -> Ran:
-        """Run the command line here."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "FEDCORE", "MLFLOW"))}
-        environment |= {"FEDCORE_HOME": str(self.home), "COLUMNS": "160"}
-        done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+    def fedcore(self, *arguments: str, **environment: str) -> Ran:
+        """Run the command line here; it starts a Prefect server of its own, unless `environment` names one."""
+        values = clean_environment(FEDCORE_HOME=str(self.home), **environment)
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        done = subprocess.run(command, env=values, capture_output=True, text=True, timeout=600, check=False)
         return Ran(done.returncode, done.stdout + done.stderr)
 
 
@@ -88,5 +87,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> World:
 
 @pytest.fixture(scope="session")
 def ran(world: World) -> Ran:
-    """Two rounds."""
+    """Two rounds, on a Prefect server that the command brings up itself."""
     return world.fedcore("run", str(world.file))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The variable that lets a command use one standing Prefect server, which saves the time of starting its own."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as api:
+        yield {"PREFECT_API_URL": api}

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Ran, World, write_world
-from tests.e2e.servers import clean_environment, prefect_server
+from tests.e2e.servers import prefect_server
 
 pytestmark = pytest.mark.slow
 FAULTS = Path(__file__).parent / "faults"
@@ -35,12 +33,11 @@ class Bench:
 
     def fedcore(self, world: World, *arguments: str, fault: str = "", **environment: str) -> Ran:
         """A command in that folder; with a `fault`, see faults/sitecustomize.py."""
-        values = clean_environment(FEDCORE_HOME=str(world.home), **({"PREFECT_API_URL": self.api} if self.api else {}), **environment)
+        if self.api:
+            environment["PREFECT_API_URL"] = self.api
         if fault:
-            values |= {"FEDCORE_FAULT": f"{fault}:{world.root / 'struck'}", "PYTHONPATH": str(FAULTS)}
-        command = [sys.executable, "-m", "flows.cli", *arguments]
-        done = subprocess.run(command, env=values, capture_output=True, text=True, timeout=600, check=False)
-        return Ran(done.returncode, done.stdout + done.stderr)
+            environment |= {"FEDCORE_FAULT": f"{fault}:{world.root / 'struck'}", "PYTHONPATH": str(FAULTS)}
+        return world.fedcore(*arguments, **environment)
 
     def run(self, world: World, fault: str = "") -> Ran:
         """The federation from its file: one round of 24 steps."""

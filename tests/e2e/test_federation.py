@@ -96,13 +96,13 @@ def test_a_planted_leak_would_be_found(ran: Ran, world: World, tmp_path: Path) -
     assert found == {"adapter.safetensors", "mlflow/mlflow.db", "prefect/prefect.db"}
 
 
-def test_running_again_recomputes_nothing_and_more_rounds_only_add_theirs(ran: Ran, world: World) -> None:
+def test_running_again_recomputes_nothing_and_more_rounds_only_add_theirs(ran: Ran, world: World, server: dict[str, str]) -> None:
     before, table = manifests(world), results(world)
-    again = world.fedcore("run", str(world.file))
+    again = world.fedcore("run", str(world.file), **server)
     assert again.code == 0, again.output
     assert manifests(world) == before
     assert results(world) == table
-    more = world.fedcore("run", str(world.file), "--set", "rounds=3")
+    more = world.fedcore("run", str(world.file), "--set", "rounds=3", **server)
     assert more.code == 0, more.output
     after = manifests(world)
     assert {k: after[k] for k in before} == before
@@ -122,13 +122,15 @@ def test_the_same_name_with_another_configuration_is_refused(ran: Ran, world: Wo
     assert "--name" in other.output
 
 
-def test_a_client_that_fails_is_named_and_the_others_go_on(ran: Ran, world: World, tmp_path: Path, base_folder: Path) -> None:
+def test_a_client_that_fails_is_named_and_the_others_go_on(
+    ran: Ran, world: World, server: dict[str, str], tmp_path: Path, base_folder: Path
+) -> None:
     from data.tables import write_table
     from tests.e2e.conftest import write_world
 
     broken = write_world(tmp_path, base_folder)
     write_table(broken.root / "demo" / "c02.parquet", [(b"\x89PNG no picture", "cat", None)])
-    done = broken.fedcore("run", str(broken.file), "--set", "rounds=1")
+    done = broken.fedcore("run", str(broken.file), "--set", "rounds=1", **server)
     assert done.code == 0, done.output
     assert "c02" in done.output
     (first,) = results(broken)["rounds"]  # type: ignore[misc]
@@ -139,6 +141,6 @@ def test_a_client_that_fails_is_named_and_the_others_go_on(ran: Ran, world: Worl
     record = json.loads((world.home / "server" / "runs" / "demo" / "round-0001.json").read_text())
     for client in ("c01", "c04", "c05"):  # another's failure does not change a byte of theirs
         assert same[client] == record["clients"][client]["personal"]["sha256"]
-    strict = broken.fedcore("run", str(broken.file), "--set", "quorum=1.0", "--name", "strict")
+    strict = broken.fedcore("run", str(broken.file), "--set", "quorum=1.0", "--name", "strict", **server)
     assert strict.code == 1
     assert "quorum" in strict.output

@@ -1,6 +1,5 @@
 """The README's commands, run in its order in an empty folder, on the tiny base instead of the embedded one."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from PIL import Image
 
 from tests import tiny
 from tests.e2e.conftest import Ran, World
+from tests.e2e.servers import clean_environment
 
 README = Path(__file__).parents[2] / "README.md"
 ELSEWHERE = ("make demo", "make test", "python3 -m venv")  # the demo, this very suite, an installation
@@ -46,8 +46,8 @@ def here(tmp_path: Path, world: World, ran: Ran, base_folder: Path) -> Path:
     return tmp_path
 
 
-def test_every_command_does_what_it_says(here: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "FEDCORE", "MLFLOW"))}
+def test_every_command_does_what_it_says(here: Path, server: dict[str, str]) -> None:
+    environment = clean_environment(**server)
     found = commands()
     assert any("generate" in line for line in found)
     assert any("import-images" in line for line in found)

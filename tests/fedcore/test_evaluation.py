@@ -1,11 +1,11 @@
-"""Held-out losses against a slow loop with merged weights, and agreement of clusterings."""
+"""Held-out losses against a slow loop with merged weights."""
 
 import pytest
 import torch
 
 from fedcore.adapters import Adapter
 from fedcore.base import BaseModel
-from fedcore.evaluation import agreement, heldout_losses
+from fedcore.evaluation import heldout_losses
 from fedcore.injection import target_shapes
 from fedcore.seeds import generator
 from fedcore.training import Examples
@@ -63,16 +63,3 @@ def test_held_out_latents_are_the_means_of_their_posteriors(base: BaseModel) -> 
     rows = examples(2)
     wider = Examples(rows.mean, rows.log_variance + 3, rows.tokens, rows.empty)
     assert torch.equal(losses(base, rows, None), losses(base, wider, None))
-
-
-@pytest.mark.parametrize(
-    ("clusters", "groups", "index"),
-    [
-        ([1, 1, 0, 0], ["a", "a", "b", "b"], 1.0),
-        ([0, 0, 0, 0], ["a", "a", "b", "b"], 0.0),
-        # Contingency {2, 1 | 0, 3}: index 4 of pairs, expected 6·7/15, maximum 6.5.
-        ([0, 0, 1, 1, 1, 1], ["a", "a", "a", "b", "b", "b"], (4 - 6 * 7 / 15) / (6.5 - 6 * 7 / 15)),
-    ],
-)
-def test_agreement_is_the_adjusted_rand_index(clusters: list[int], groups: list[str], index: float) -> None:
-    assert agreement(clusters, groups) == pytest.approx(index)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data.base.load import PARTS, base_folder, digest, load_base, load_exact
+from data.base.folder import PARTS, base_folder, digest
+from data.base.load import load_base, load_exact
 from fedcore.base import BaseModel
 from fedcore.errors import BaseModelError
 
