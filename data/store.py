@@ -1,5 +1,6 @@
 """The artifact store: content-addressed blobs and stage manifests, on a folder or any fsspec file system."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from fedcore.errors import StoreError
 
 FORMAT = 1
+NO_SPACE = "no space left on the disk of {}; free some, then `fedcore resume`: what was finished is kept"
 
 
 class Ref(BaseModel):
@@ -124,9 +126,22 @@ def _umask() -> int:
 
 
 def write_atomically(path: Path, blob: bytes) -> None:
-    """Temporary file in the same folder, fsync, rename: readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    """Temporary file in the same folder, fsync, rename: readers see the old content or the new, never a part.
+
+    Raises:
+        StoreError: the disk is full; nothing was changed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+        _fill_and_rename(handle, name, path, blob)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(NO_SPACE.format(path.parent)) from None
+
+
+def _fill_and_rename(handle: int, name: str, path: Path, blob: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(blob)

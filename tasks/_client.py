@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
@@ -39,9 +40,10 @@ def client_side(compute: Callable[[J], Made], job: J) -> Outcome:
         return Outcome(client=job.client, status="failed", reason=f"{type(error).__name__}: {reason}")
     except Exception as error:  # noqa: BLE001 whatever a client does must not reach the others; its side keeps the details
         private = Home.current().private(job.client)
-        private.mkdir(parents=True, exist_ok=True)
-        with (private / "errors.log").open("a") as file:
-            file.write(f"{datetime.now(UTC).isoformat()} {job.stage}\n{traceback.format_exc()}\n")
+        with suppress(OSError):  # where nothing can be written, the outcome must come back all the same
+            private.mkdir(parents=True, exist_ok=True)
+            with (private / "errors.log").open("a") as file:
+                file.write(f"{datetime.now(UTC).isoformat()} {job.stage}\n{traceback.format_exc()}\n")
         frame = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__} in {frame.name}; the client's errors.log tells more"
         return Outcome(client=job.client, status="failed", reason=reason)

@@ -2,12 +2,16 @@
 
 import logging
 import os
+import shutil
 
 import typer
 from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console(stderr=False, highlight=False)
+
+SPACE = 16 * 2**20
+"""Below so many free bytes a disk counts as full: databases write whole pages and journals."""
 
 
 def settings() -> None:
@@ -22,6 +26,7 @@ def settings() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "fedcore,data,tasks",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -38,5 +43,27 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except FedcoreError as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)
+        tell(str(error))
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except Exception:
+        try:
+            insist_on_space()  # whichever database or library ran out first, this is the reason
+        except FedcoreError as error:
+            tell(str(error))
+            raise SystemExit(1) from None
+        raise
+
+
+def insist_on_space() -> None:
+    """Raise a StoreError where the disk of FEDCORE_HOME is full."""
+    from data.home import Home
+    from data.store import NO_SPACE
+    from fedcore.errors import StoreError
+
+    if shutil.disk_usage(home := Home.current().root).free < SPACE:
+        raise StoreError(NO_SPACE.format(home))
+
+
+def tell(error: str) -> None:
+    """One line on standard error."""
+    Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app, console, settings
+from flows.cli.app import app, console, insist_on_space, settings
 
 DEMO = Path("federations/demo.yaml")
 
@@ -51,6 +51,7 @@ def go_on(name: str) -> None:
         raise InputError(
             f"run '{name}': its clients compute elsewhere, through a Prefect server; start `fedcore up`, set PREFECT_API_URL to its API"
         )
+    insist_on_space()
     console.print("starting the workflow engine …")
     from flows.display import Display
     from flows.progress import watched_by

@@ -1,5 +1,6 @@
 """The store: content names blobs, damage is found, and nothing is ever half-written."""
 
+import errno
 import hashlib
 import os
 import sys
@@ -38,7 +39,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def broken_fsync(_: Any) -> None:
-    raise OSError(28, "No space left on device")
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def files(folder: Path) -> list[str]:
@@ -117,14 +118,14 @@ def test_a_removed_text_is_gone(store: Store) -> None:
     assert store.read_text("runs/x.json") is None
 
 
-def test_a_write_that_fails_leaves_the_old_content_and_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_and_leaves_the_old_content_and_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     store.write_text("runs/demo.json", "old")
     before = files(tmp_path)
     monkeypatch.setattr(os, "fsync", broken_fsync)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match=f"no space left on the disk of {tmp_path}"):
         store.write_text("runs/demo.json", "new")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match=f"no space left on the disk of {tmp_path}"):
         store.put(b"blob", "x", ".bin")
     assert files(tmp_path) == before
     assert store.read_text("runs/demo.json") == "old"
