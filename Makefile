@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 …") if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,pack,s3]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,pack,s3,postgresql,containers]' -c constraints.txt
 	@touch $(READY)
 
 demo: $(READY) ## twelve users in four art styles personalise one model, in about six minutes
