@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from prefect import flow, task
 
-AUTOENCODER_STEPS = 2000
+AUTOENCODER_STEPS = 5000
 DENOISER_STEPS = 3300
 WORKERS = 2
 
@@ -20,7 +20,7 @@ def autoencoder(folder: Path, steps: int) -> None:
     from fedcore.pretraining.loop import Schedule
     from tasks import pretrain
 
-    pretrain.in_workers(pretrain.autoencoder_worker, WORKERS, folder, Schedule(steps=steps, lr=2e-3), 8)
+    pretrain.in_workers(pretrain.autoencoder_worker, WORKERS, folder, Schedule(steps=steps, lr=2e-3, decay=0.4), 8)
 
 
 @task(name="latents")

@@ -1,5 +1,6 @@
 """`fedcore up`: a Prefect server, MLflow's pages and local workers as one family of processes that ends with one Ctrl-C."""
 
+import json
 import os
 import shlex
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 from honcho.manager import Manager
@@ -23,6 +24,7 @@ POOLS = {"cpu": "coordination, clustering, aggregation", "gpu": "training, encod
 QUEUES = {"high": 1, "default": 2, "backfill": 3}
 START = 120  # seconds that a server may take to start
 DEPLOYMENTS = Path(__file__).parent.parent / "prefect.yaml"
+TEMPLATE = Path(__file__).parent / "job_templates" / "process.json"
 
 
 def free(port: int) -> None:
@@ -122,16 +124,26 @@ def wait_for_pool(client: SyncPrefectClient, pool: str) -> None:
 def deploy() -> None:
     """Create the pools and their queues where they are missing, and deploy what prefect.yaml names."""
     with get_client(sync_client=True) as client:
+        others = {p.name for p in client.read_work_pools() if p.type != "process"}
         for pool, what in POOLS.items():
-            try:
-                client.create_work_pool(WorkPoolCreate(name=pool, type="process", description=what))
-            except ObjectAlreadyExists:
+            if pool in others:  # somebody has made it one of containers
                 continue
+            begin_in = None if pool == "sites" else Path.cwd()
+            wanted = WorkPoolCreate(name=pool, type="process", description=what, base_job_template=job_template(begin_in))
+            client.create_work_pool(wanted, overwrite=True)
             if pool != "sites":
                 for queue, priority in QUEUES.items():
                     _queue(client, pool, queue, priority)
     arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
     subprocess.run([sys.executable, "-m", "prefect", *arguments], check=True)
+
+
+def job_template(begin_in: Path | None) -> dict[str, Any]:
+    """How a pool starts its runs: in that folder, so that files are found as they are named there."""
+    template: dict[str, Any] = json.loads(TEMPLATE.read_text())
+    if begin_in is not None:
+        template["variables"]["properties"]["working_dir"]["default"] = str(begin_in)
+    return template
 
 
 def _queue(client: SyncPrefectClient, pool: str, queue: str, priority: int) -> None:

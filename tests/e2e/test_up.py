@@ -1,0 +1,126 @@
+"""`fedcore up`: servers and workers come up, take a federation's work in shards, outlive a worker's death, and all end with one Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tests.e2e.conftest import CLIENTS, World, write_world
+from tests.e2e.servers import clean_environment, free_port, process, wait_for
+
+pytestmark = pytest.mark.slow
+DEPLOYMENTS = {"federated-training", "federated-round", "train-shard", "site"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What `fedcore up` started: its first process, the addresses of Prefect's API and of MLflow's pages."""
+
+    head: subprocess.Popen[bytes]
+    world: World
+    api: str
+    mlflow: str
+
+    def members(self) -> dict[int, str]:
+        """Every living process that inherited this folder as its home, with its command line."""
+        mark, found = f"FEDCORE_HOME={self.world.home}\0".encode(), {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (folder / "environ").read_bytes():
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:  # it has ended
+                continue
+        return found
+
+    @contextmanager
+    def client(self) -> Iterator[SyncPrefectClient]:
+        """A client of its Prefect server."""
+        with temporary_settings({PREFECT_API_URL: self.api}), get_client(sync_client=True) as client:
+            yield client
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+
+
+def ready(client: SyncPrefectClient) -> bool:
+    """Are both pools served, and is everything deployed?"""
+    pools = {p.name for p in client.read_work_pools()}
+    if not {"cpu", "gpu", "sites"} <= pools or {d.name for d in client.read_deployments()} != DEPLOYMENTS:
+        return False
+    return all(any(w.status == WorkerStatus.ONLINE for w in client.read_workers_for_work_pool(p)) for p in ("cpu", "gpu"))
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iterator[Family]:
+    """`fedcore up` on free ports, ready to work."""
+    world, port, mlflow_port = write_world(tmp_path_factory.mktemp("up"), base_folder), free_port(), free_port()
+    values = yaml.safe_load(world.file.read_text())
+    world.file.write_text(yaml.safe_dump({**values, "rounds": 1, "dispatch": "pool", "training": {"steps": 60, "batch": 4}}))
+    command = [sys.executable, "-m", "flows.cli", "up", "--port", str(port), "--mlflow-port", str(mlflow_port)]
+    with process(world.root / "up.log", clean_environment(FEDCORE_HOME=str(world.home)), *command) as head:
+        family = Family(head, world, f"http://127.0.0.1:{port}/api", f"http://127.0.0.1:{mlflow_port}")
+        wait_for(f"{family.api}/health")
+        wait_for(family.mlflow)
+        with family.client() as client:
+            until(lambda: ready(client), "pools, deployments and workers")
+        yield family
+
+
+def finished(world: World, stage: str) -> set[str]:
+    """The jobs of a stage that are done."""
+    return {p.stem for p in (world.home / "server" / "manifests").rglob("*.json") if p.parent.name == stage}
+
+
+def test_the_pool_takes_shards_and_a_worker_s_death_costs_only_what_was_not_done(family: Family) -> None:
+    struck: list[set[str]] = []
+
+    def strike() -> None:
+        until(lambda: bool(finished(family.world, "train")), "a first trained client", 400)
+        struck.append(finished(family.world, "train"))
+        for pid, command in family.members().items():
+            if "flow-run execute" in command or "flow_runs" in command or "prefect.engine" in command:
+                os.kill(pid, signal.SIGKILL)
+
+    striking = threading.Thread(target=strike)
+    striking.start()
+    done = family.world.fedcore("run", str(family.world.file), PREFECT_API_URL=family.api)
+    striking.join()
+    assert done.code == 0, done.output
+    record = json.loads((family.world.home / "server" / "runs" / "demo" / "round-0001.json").read_text())
+    assert {c: who["failed"] for c, who in record["clients"].items()} == dict.fromkeys(sorted(CLIENTS))
+    assert len(finished(family.world, "train")) == len(CLIENTS)  # nobody twice: keys would be the same, times are checked elsewhere
+    assert struck
+
+
+def test_a_deployment_adds_a_round_and_finds_files_where_up_was_started(family: Family) -> None:
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "federated-training/federated-training", "--watch"]
+    parameters = ["-p", "name=demo", "-p", f"file={family.world.file}", "-p", "add_rounds=1"]
+    environment = clean_environment(FEDCORE_HOME=str(family.world.home), PREFECT_API_URL=family.api)
+    done = subprocess.run([*command, *parameters], env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr + (family.world.root / "up.log").read_text()
+    assert (family.world.home / "server" / "runs" / "demo" / "round-0002.json").exists()
+
+
+def test_one_ctrl_c_ends_all_of_it(family: Family) -> None:
+    assert len(family.members()) >= 5
+    os.kill(family.head.pid, signal.SIGINT)
+    family.head.wait(60)
+    until(lambda: not family.members(), f"no process is left: {family.members()}", 30)
