@@ -122,7 +122,11 @@ def wait_for_pool(client: SyncPrefectClient, pool: str) -> None:
 
 
 def deploy() -> None:
-    """Create the pools and their queues where they are missing, and deploy what prefect.yaml names."""
+    """Create the pools and their queues where they are missing, and deploy what prefect.yaml names.
+
+    Raises:
+        InputError: Prefect refuses it.
+    """
     with get_client(sync_client=True) as client:
         others = {p.name for p in client.read_work_pools() if p.type != "process"}
         for pool, what in POOLS.items():
@@ -135,7 +139,9 @@ def deploy() -> None:
                 for queue, priority in QUEUES.items():
                     _queue(client, pool, queue, priority)
     arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
-    subprocess.run([sys.executable, "-m", "prefect", *arguments], check=True)
+    done = subprocess.run([sys.executable, "-m", "prefect", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{DEPLOYMENTS} cannot be deployed: {(done.stderr or done.stdout).strip()[-2000:]}")
 
 
 def job_template(begin_in: Path | None) -> dict[str, Any]:
@@ -156,4 +162,7 @@ def _queue(client: SyncPrefectClient, pool: str, queue: str, priority: int) -> N
 
 
 if __name__ == "__main__":
-    worker(sys.argv[1])
+    try:
+        worker(sys.argv[1])
+    except InputError as error:
+        sys.exit(f"error: {error}")
