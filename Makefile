@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint ui pack clean
+.PHONY: help demo test test-slow test-crashes lint ui pack clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 …") if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0'
@@ -23,8 +23,11 @@ demo: $(READY) ## twelve users in four art styles personalise one model, in abou
 test: $(READY) lint ## linters, types, import contract, unit tests, a tiny federation end to end
 	$(BIN)/python -m pytest
 
-test-slow: $(READY) ## what needs servers and minutes: kills at every stage, pools, sites, PostgreSQL, S3
-	$(BIN)/python -m pytest -m slow
+test-slow: $(READY) ## what needs servers and minutes: pools, sites, PostgreSQL, a full disk, clients that misbehave
+	$(BIN)/python -m pytest -m slow --ignore tests/e2e/test_crashes.py
+
+test-crashes: $(READY) ## kill -9 at every place of every stage, databases and blobs lost
+	$(BIN)/python -m pytest -m slow tests/e2e/test_crashes.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from fedcore.errors import BusyError
 HOME = "FEDCORE_HOME"
 CLIENTS = "FEDCORE_CLIENTS"
 STORE = "FEDCORE_STORE"
+PAGES = "FEDCORE_MLFLOW_PAGES"
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,8 @@ class Home:
     def tracking_uri(self) -> str:
         """Where MLflow keeps its runs."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.mlflow / 'mlflow.db'}"
+
+    def mlflow_page(self, experiment: str, run: str) -> str | None:
+        """The address of a run's page; None where no server shows it (`FEDCORE_MLFLOW_PAGES`, by default a tracking server)."""
+        pages = os.environ.get(PAGES) or (self.tracking_uri if self.tracking_uri.startswith("http") else None)
+        return f"{pages.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if pages else None

@@ -29,7 +29,7 @@ LOOK = 4  # a look at the flow run every so many polls
 
 @dataclass
 class Shard:
-    """Clients whose jobs travel together; `site` is None for the pool. `waiting` shrinks as outcomes arrive."""
+    """Jobs that travel together, by owner; `site` is None for the pool. `waiting` shrinks as outcomes arrive."""
 
     site: str | None
     waiting: dict[str, Any]
@@ -62,7 +62,7 @@ def online(client: SyncPrefectClient, pool: str) -> int:
 
 def sharded(
     stage: str,
-    jobs: Sequence[Any],
+    jobs: Mapping[str, Any],
     *,
     run: str,
     label: str,
@@ -71,21 +71,26 @@ def sharded(
     costs: Mapping[str, float],
     store: Store,
 ) -> Iterator[Any]:
-    """The outcome of every job, as they arrive.
+    """The outcome of every job (by its owner, a client mostly), as they arrive; the jobs are on their way when this returns.
 
     Without `sites`, jobs go to the workers of the pool, balanced by `costs`; a shard whose worker dies is sent again with the
     clients that are not done. With `sites`, each client's job goes to its own site only; a site that says nothing for
     `timeout` seconds is left out.
     """
-    by_client = {job.client: job for job in jobs}
     with get_client(sync_client=True) as api:
         if sites:
-            groups = [(site, [c for c in clients if c in by_client]) for site, clients in sites.items()]
+            groups = [(site, [c for c in clients if c in jobs]) for site, clients in sites.items()]
         else:
-            groups = [(None, clients) for clients in balanced({c: costs.get(c, 1.0) for c in by_client}, online(api, POOL))]
-        shards = [Shard(site, {c: by_client[c] for c in clients}) for site, clients in groups if clients]
-        for shard in shards:
-            _send(shard, stage, run, label, timeout)
+            groups = [(None, clients) for clients in balanced({c: costs.get(c, 1.0) for c in jobs}, online(api, POOL))]
+    shards = [Shard(site, {c: jobs[c] for c in clients}) for site, clients in groups if clients]
+    for shard in shards:
+        _send(shard, stage, run, label, timeout)
+    return _collected(shards, stage, run, label, timeout, store)
+
+
+def _collected(shards: list[Shard], stage: str, run: str, label: str, timeout: float, store: Store) -> Iterator[Any]:
+    """Outcomes as they arrive, until every shard is done or given up."""
+    with get_client(sync_client=True) as api:
         turn = 0
         while shards:
             turn += 1
@@ -94,7 +99,7 @@ def sharded(
                 yield from _taken(shard, stage, store)  # after the look: what was left before the end is not missed
                 if shard.waiting and over:
                     if shard.site is None and shard.attempt < ATTEMPTS:
-                        log.warning("%s %s: sending %d clients again", stage, label, len(shard.waiting))
+                        log.warning("%s %s: sending %d jobs again", stage, label, len(shard.waiting))
                         _send(shard, stage, run, label, timeout)
                     else:
                         yield from _given_up(shard, stage, timeout)
@@ -155,7 +160,9 @@ def _over(api: SyncPrefectClient, shard: Shard, timeout: float) -> bool:
 
 def _given_up(shard: Shard, stage: str, timeout: float) -> Iterator[Any]:
     """A named failure for every client that did not come through."""
-    reason = f"site '{shard.site}' did not answer within {timeout:.0f} s" if shard.site else f"its worker died {ATTEMPTS} times"
+    reason = (
+        f"site '{shard.site}' did not answer within {timeout:.0f} s" if shard.site else f"its flow run ended {ATTEMPTS} times without it"
+    )
     for client in sorted(shard.waiting):
         yield REMOTE[stage].outcome(client=client, status="failed", reason=reason)
     shard.waiting.clear()

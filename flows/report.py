@@ -1,13 +1,73 @@
-"""The round's report in Prefect's pages: a table of clients, the gallery, and where MLflow keeps the rest."""
+"""The round's report in Prefect's pages: its progress, a table of clients, the gallery, and where MLflow keeps the rest."""
 
 import base64
 import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+import httpx
 from PIL import Image
-from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 from data.home import Home
 from data.records import RoundRecord
+from flows.progress import Watcher, watched_by, watcher
+
+STAGES = ("enrol", "encode", "train", "cluster", "aggregate", "interact", "baseline", "evaluate", "gallery")
+EVERY = 2.0  # seconds between two looks that a page is given inside a stage
+
+
+class _Live:
+    """A watcher that keeps a progress artifact of the flow run at work, and passes everything on to `inner`."""
+
+    def __init__(self, inner: Watcher, key: str) -> None:
+        self._inner = inner
+        self._artifact = create_progress_artifact(0.0, key, "begun")
+        self._title, self._done, self._total = STAGES[0], 0, 1
+        self._told = 0.0
+
+    def stage(self, title: str, total: int) -> None:
+        """A stage begins."""
+        self._inner.stage(title, total)
+        if title in STAGES:
+            self._title, self._done, self._total = title, 0, max(1, total)
+            self.tell(f"{title}: 0 of {total}")
+
+    def step(self, text: str) -> None:
+        """One step is done."""
+        self._inner.step(text)
+        self._done = min(self._done + 1, self._total)
+        if time.monotonic() - self._told > EVERY:
+            self.tell(f"{self._title}: {self._done} of {self._total}")
+
+    def tell(self, text: str, percent: float | None = None) -> None:
+        """Show it; a server that does not answer now costs the round nothing."""
+        self._told = time.monotonic()
+        share = 100 * (STAGES.index(self._title) + self._done / self._total) / len(STAGES) if percent is None else percent
+        with suppress(httpx.HTTPError):
+            update_progress_artifact(self._artifact, share, text)
+
+
+@contextmanager
+def live(name: str, number: int) -> Iterator[None]:
+    """Progress inside the block is seen in Prefect's pages as well."""
+    shown = _Live(watcher(), f"{name}-progress-{number}")
+    with watched_by(shown):
+        yield
+    shown.tell("done", 100.0)
+
+
+def link(home: Home, name: str, experiment: str, run: str) -> None:
+    """Leave a link to the run's page in MLflow, where a server shows it."""
+    if page := home.mlflow_page(experiment, run):
+        create_link_artifact(page, f"{name} in MLflow", key=f"{name}-mlflow", description="Curves, pictures by round, adapter versions.")
 
 
 def report(home: Home, name: str, record: RoundRecord) -> None:

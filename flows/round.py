@@ -14,14 +14,14 @@ from fedcore.errors import ConfigError
 from flows.plan import starting_adapters, train_job, without_rank
 from flows.progress import watcher
 from flows.record import client_record, cluster_records, losses_by_split
-from flows.report import report
+from flows.report import live, report
 from flows.stages import Stages
 from tasks._dispatch import workers
 from tasks.aggregate import AggregateJob, Member, aggregate
 from tasks.cluster import ClusterJob, cluster
 from tasks.encode import EncodeJob, encode
 from tasks.evaluate import BaselineJob, EvaluateJob, baseline, evaluate
-from tasks.gallery import GalleryJob, paint_gallery
+from tasks.gallery import GalleryJob
 from tasks.interact import InteractJob, interact
 from tasks.receive import Expected, receive
 from tasks.train import train
@@ -40,6 +40,12 @@ def federated_round(name: str, number: int) -> RoundRecord:
         ConfigError: there is no such run, or the round before it is not finished.
         RoundFailed: too few clients came through.
     """
+    with live(name, number):
+        return computed(name, number)
+
+
+def computed(name: str, number: int) -> RoundRecord:
+    """The round's stages, one after the other."""
     began, home = time.monotonic(), Home.current()
     f, before = bound(home.server(), name), previous_round(home, name, number)
     stages = Stages(f, number, Journal(home.server(), name, number), home.server())
@@ -64,7 +70,8 @@ def federated_round(name: str, number: int) -> RoundRecord:
     sent = starting_adapters(stages, {c: present[c] for c in requirements}, requirements, before, base)
     jobs = [train_job(f, present[c], sent[c], number, identity[c]) for c in sorted(sent)]
     handed = stages.clients(train, jobs)
-    accepted = receive(list(handed.values()), [Expected.of(job, f.adapter.target) for job in jobs], stages.label)
+    earlier = {c: who.personal for c, who in before.clients.items()} if before else {}
+    accepted = receive(list(handed.values()), [Expected.of(job, f.adapter.target, earlier.get(job.client)) for job in jobs], stages.label)
     failed |= {o.client: o.reason for o in accepted if o.status != "ok"}
     trained = {o.client: o.manifest for o in accepted if o.manifest}
     stages.need(len(trained), "training")
@@ -83,7 +90,7 @@ def federated_round(name: str, number: int) -> RoundRecord:
     mixed = {i: interacted.outputs[f"cluster-{i}"] for i in members}
 
     painting_job = GalleryJob(clusters=mixed, bank=interacted.outputs["bank"], settings=f.evaluation, seed=f.seed, **base)
-    painting = stages.submit(paint_gallery, painting_job)
+    painting = stages.paint(painting_job)
     fixed = {"timesteps": f.evaluation.timesteps, "seed": f.seed}
     plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(personal)], pictures)
     tests = [EvaluateJob(clusters=mixed, cluster=placed[c], personal=personal[c], **fixed, **identity[c]) for c in sorted(personal)]

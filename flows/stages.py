@@ -17,6 +17,7 @@ from tasks._client import Outcome
 from tasks._dispatch import workers
 from tasks._stage import ClientJob, Job, finished, refresh
 from tasks.enrol import EnrolJob, Enrolment, enrol
+from tasks.gallery import GalleryJob, paint_gallery
 
 TASKS_PER_WORKER = 8
 """So few Prefect tasks that their cost does not count, so many that workers stay evenly busy; beyond, clients share a task."""
@@ -26,6 +27,24 @@ def grouped(jobs: Sequence[ClientJob]) -> list[Sequence[ClientJob]]:
     """One client a task while there are few, several small ones beyond."""
     size = max(1, math.ceil(len(jobs) / (workers() * TASKS_PER_WORKER)))
     return [jobs[i : i + size] for i in range(0, len(jobs), size)]
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A gallery that is being painted elsewhere."""
+
+    outcomes: Iterator[Outcome]
+
+    def result(self) -> Manifest:
+        """Wait for it.
+
+        Raises:
+            RoundFailed: it did not come back.
+        """
+        (outcome,) = self.outcomes
+        if outcome.manifest is None:
+            raise RoundFailed(f"gallery: {outcome.reason}")
+        return outcome.manifest
 
 
 @dataclass(frozen=True)
@@ -81,11 +100,24 @@ class Stages:
 
         done = {job.client: manifest for job in jobs if isinstance(job, ClientJob) and (manifest := finished(job)) is not None}
         yield from (Outcome(client=client, status="ok", manifest=manifest) for client, manifest in done.items())
-        if open_jobs := [job for job in jobs if job.client not in done]:
+        if waiting := {job.client: job for job in jobs if job.client not in done}:
             f = self.federation
             yield from sharded(
-                kind, open_jobs, run=f.name, label=self.label, timeout=f.client_timeout, sites=f.sites, costs=costs, store=self.store
+                kind, waiting, run=f.name, label=self.label, timeout=f.client_timeout, sites=f.sites, costs=costs, store=self.store
             )
+
+    def paint(self, job: GalleryJob) -> "PrefectFuture[Manifest] | Painting":
+        """Have the gallery painted: on the pool where clients compute there, else here."""
+        f = self.federation
+        if f.dispatch == "inline" or finished(job) is not None:
+            return self.submit(paint_gallery, job)
+        from flows.pools import sharded
+
+        self.journal.note(job.stage, {"": job.key()})
+        one = {job.stage: job}
+        return Painting(
+            sharded(job.stage, one, run=f.name, label=self.label, timeout=f.client_timeout, sites={}, costs={}, store=self.store)
+        )
 
     def submit(self, stage: Any, job: Job, owner: str = "") -> PrefectFuture[Manifest]:
         """Submit one server stage; `owner` tells several of one stage apart."""

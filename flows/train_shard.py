@@ -1,4 +1,4 @@
-"""What a worker pool or a site runs: one stage for a shard of clients; every outcome goes to the store as soon as it is there."""
+"""What a worker pool or a site runs: a stage for a shard of clients, or a gallery; outcomes go to the store as soon as they are there."""
 
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any

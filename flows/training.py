@@ -13,6 +13,7 @@ from data.records import bind, bound, is_published, read_round, rounds
 from data.results import write_results
 from flows.progress import watcher
 from flows.recovery import bury_the_dead
+from flows.report import link
 from flows.round import federated_round
 from tasks._dispatch import close
 from tasks.publish import publish
@@ -68,5 +69,7 @@ def one_round(home: Home, name: str, number: int) -> None:
         watcher().stage("publish", 1)
         state = publish(name, number, f"r{number}", return_state=True)
         watcher().step(f"{len(rounds(store, name))} rounds in MLflow" if state.is_completed() else "failed: MLflow cannot be written")
-        if not state.is_completed():
+        if state.is_completed():
+            link(home, name, *state.result())
+        else:
             log.warning("round %d is not in MLflow (%s); `fedcore publish %s` brings it there", number, state.message, name)

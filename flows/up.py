@@ -16,8 +16,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 
-from data.home import Home
+from data.home import PAGES, Home
 from fedcore.errors import InputError
+from flows.stuck import HEARTBEAT, crash_the_silent
 
 HOST = "127.0.0.1"
 POOLS = {"cpu": "coordination, clustering, aggregation", "gpu": "training, encoding, generation", "sites": "clients at sites, a queue each"}
@@ -58,7 +59,13 @@ def up(home: Home, port: int, mlflow_port: int) -> int:
     free(mlflow_port)
     home.mlflow.mkdir(parents=True, exist_ok=True)
     server = {**os.environ, "PREFECT_SERVER_UI_API_URL": api(port)}
-    member = {**os.environ, "PREFECT_API_URL": api(port), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    member = {
+        **os.environ,
+        "PREFECT_API_URL": api(port),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        PAGES: f"http://{HOST}:{mlflow_port}",
+    }
     manager = Manager()
     manager.add_process("prefect", _command("prefect", "server", "start", "--host", HOST, "--port", str(port)), env=server)
     database = f"sqlite:///{home.mlflow / 'mlflow.db'}"
@@ -85,6 +92,7 @@ def worker(pool: str) -> None:
     """Become a worker of `pool`, after the server is there; the worker of `cpu` first sees to pools and deployments."""
     wait_for_server(os.environ["PREFECT_API_URL"])
     if pool == "cpu":
+        crash_the_silent()
         deploy()
     with get_client(sync_client=True) as client:
         wait_for_pool(client, pool)

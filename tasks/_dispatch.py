@@ -35,19 +35,37 @@ def _begin() -> None:
     logging.basicConfig(level=logging.WARNING)
 
 
-def in_worker(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
-    """`function(*arguments)` in a worker process.
-
-    Raises:
-        WorkerFailed: it took longer than `timeout` seconds (its process is replaced), or its process died.
-    """
+def _started() -> ProcessPool:
+    """The pool, begun on first use."""
     global _pool  # noqa: PLW0603 the one pool of this process
     with _lock:
         if _pool is None:
             for name, value in {**MALLOC, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
                 os.environ.setdefault(name, value)
             _pool = ProcessPool(max_workers=workers(), initializer=_begin, context=multiprocessing.get_context("spawn"))
-        future = _pool.schedule(function, args=arguments, timeout=timeout)
+        return _pool
+
+
+def _load(base: str) -> None:
+    """Have a base in this process."""
+    from data.base.load import load_base
+
+    load_base(base)
+
+
+def warm(base: str) -> None:
+    """Let the worker processes start and load `base` while this one does other things."""
+    for _ in range(workers()):
+        _started().schedule(_load, args=(base,))
+
+
+def in_worker(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
+    """`function(*arguments)` in a worker process.
+
+    Raises:
+        WorkerFailed: it took longer than `timeout` seconds (its process is replaced), or its process died.
+    """
+    future = _started().schedule(function, args=arguments, timeout=timeout)
     try:
         return future.result()
     except FutureTimeout:

@@ -11,7 +11,9 @@ from data.home import Home
 from data.manifests import Manifest
 from data.store import Ref, Store
 from fedcore.config import EvaluationConfig
-from tasks._dispatch import in_worker
+from fedcore.errors import FedcoreError
+from tasks._client import Outcome
+from tasks._dispatch import WorkerFailed, in_worker
 from tasks._stage import STAGE, Job, Made, commit
 
 if TYPE_CHECKING:
@@ -84,3 +86,11 @@ def paint_gallery(job: GalleryJob, label: str) -> Manifest:  # noqa: ARG001 the 
     """The round's gallery."""
     manifest: Manifest = in_worker(commit, job, paint)
     return manifest
+
+
+def paint_elsewhere(job: GalleryJob, timeout: float) -> Outcome:
+    """The same where a pool's worker runs it."""
+    try:
+        return Outcome(client=GalleryJob.stage, status="ok", manifest=in_worker(commit, job, paint, timeout=timeout))
+    except (FedcoreError, WorkerFailed) as error:
+        return Outcome(client=GalleryJob.stage, status="failed", reason=str(error))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_UI_URL
 
 from data.base.folder import base_folder
 from data.home import Home
@@ -98,7 +100,11 @@ def publish_round(client: "MlflowClient", experiment: str, home: Home, name: str
         client.log_artifact(parent, str(picture), "gallery")
     client.log_dict(run, json.loads(record.model_dump_json()), "round.json")
     failed = {c: who.failed for c, who in record.clients.items() if who.failed}
-    client.set_tag(run, "fedcore.failed", json.dumps(failed))
+    for tag, value in {
+        "fedcore.failed": json.dumps(failed),
+        **told(f"Round {record.round} of {name}: gallery, metrics, adapters."),
+    }.items():
+        client.set_tag(run, tag, value)
     for owner, ref, about in adapters_of(record):
         publish_adapter(client, experiment, home, name, owner, ref, about, run)
     client.set_terminated(run, "FINISHED", int(record.finished * 1000))
@@ -111,6 +117,12 @@ def adapters_of(record: RoundRecord) -> Iterator[tuple[str, Ref, dict[str, str]]
     for name, c in sorted(record.clients.items()):
         if c.personal is not None:
             yield f"client-{name}", c.personal, {"cluster": str(c.cluster), "trained_from": str((c.training or {}).get("echo"))}
+
+
+def told(text: str) -> dict[str, str]:
+    """The note at the head of a run's page, with a link to the flow run that published it, where a Prefect server shows one."""
+    page = flow_run.ui_url if flow_run.id and PREFECT_UI_URL.value() else None
+    return {"mlflow.note.content": f"{text} [Flow run in Prefect]({page})" if page else text}
 
 
 def publish_adapter(
@@ -142,8 +154,11 @@ def publish_adapter(
     client.create_model_version(registered, model.artifact_location, run, tags, model_id=model.model_id)
 
 
-def publish_run(home: Home, name: str, only: int | None = None) -> str:
-    """Bring MLflow up to date with the store: the parent run, `only` one round or all; the alias moves last. Returns the parent's id."""
+def publish_run(home: Home, name: str, only: int | None = None) -> tuple[str, str]:
+    """Bring MLflow up to date with the store: the parent run, `only` one round or all; the alias moves last.
+
+    Returns the ids of the experiment and of the parent run.
+    """
     from mlflow.entities import Param
 
     client, experiment = connect(home)
@@ -151,7 +166,11 @@ def publish_run(home: Home, name: str, only: int | None = None) -> str:
     first = records[0]
     parent = get_or_create_run(client, experiment, name, {"fedcore.name": name, "fedcore.round": "all"}, first.finished - first.seconds)
     client.log_batch(parent, params=[Param(k, v) for k, v in flat(federation.model_dump(mode="json", exclude=set(FREE)))])
-    client.set_tag(parent, "fedcore.rounds", str(federation.rounds))
+    about = told(
+        f"{name}: {len(federation.clients)} clients. A run below for each round; registered models {name}.client-… and {name}.cluster-…."
+    )
+    for tag, value in {"fedcore.rounds": str(federation.rounds), **about}.items():
+        client.set_tag(parent, tag, value)
     client.log_dict(parent, federation.model_dump(mode="json"), "federation.json")
     for record in records:
         if only in (None, record.round):
@@ -165,10 +184,10 @@ def publish_run(home: Home, name: str, only: int | None = None) -> str:
     client.set_tag(parent, "fedcore.champion", str(best.round))
     if len(records) >= federation.rounds:
         client.set_terminated(parent, "FINISHED", int(records[-1].finished * 1000))
-    return parent
+    return experiment, parent
 
 
 @task(name="publish", task_run_name="publish {label}", retries=2, retry_delay_seconds=2)
-def publish(name: str, number: int, label: str) -> str:  # noqa: ARG001 the label is for people
-    """Publish one round of a run; returns the id of its MLflow parent run."""
+def publish(name: str, number: int, label: str) -> tuple[str, str]:  # noqa: ARG001 the label is for people
+    """Publish one round of a run; returns the ids of MLflow's experiment and of the run's parent run in it."""
     return publish_run(Home.current(), name, number)

@@ -14,7 +14,7 @@ from tasks.train import TrainJob
 
 
 class Expected(BaseModel):
-    """What the server sent out, and what must come back."""
+    """What the server sent out, and what must come back; `before` is the SHA-256 of the client's adapter of the round before."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,11 +24,13 @@ class Expected(BaseModel):
     target: str
     base: str
     round: int
+    before: str | None = None
 
     @classmethod
-    def of(cls, job: TrainJob, target: str) -> "Expected":
-        """From the job that the client was given."""
-        return cls(start=job.start, rank=job.rank, scale=job.scale, target=target, base=job.base, round=job.round)
+    def of(cls, job: TrainJob, target: str, before: Ref | None) -> "Expected":
+        """From the job that the client was given, and its adapter of the round before."""
+        sha256 = before.sha256 if before else None
+        return cls(start=job.start, rank=job.rank, scale=job.scale, target=target, base=job.base, round=job.round, before=sha256)
 
 
 def refusal(outcome: Outcome, expected: Expected) -> str | None:
@@ -50,6 +52,8 @@ def refusal(outcome: Outcome, expected: Expected) -> str | None:
         return f"reports {samples!r} pictures"
     store, shapes = Home.current().server(), target_shapes(load_base(expected.base).unet, expected.target)  # type: ignore[arg-type]
     ref = outcome.manifest.outputs["adapter"]
+    if ref.sha256 == expected.before:
+        return "handed over its adapter of the round before"
     largest = sum(4 * expected.rank * (out + inputs) for out, inputs in shapes.values()) + 400 * len(shapes) + 100_000
     if ref.bytes > largest:
         return f"its adapter has {ref.bytes:,} bytes, at most {largest:,} are possible at rank {expected.rank}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tasks import encode, enrol, evaluate, train
+from tasks import encode, enrol, evaluate, gallery, train
 from tasks._client import Outcome, run_client
 from tasks.enrol import Enrolment
 
@@ -27,4 +27,5 @@ REMOTE = {
     "train": Remote(train.TrainJob, Outcome, partial(run_client, train.compute)),
     "baseline": Remote(evaluate.BaselineJob, Outcome, partial(run_client, evaluate.measure_base)),
     "evaluate": Remote(evaluate.EvaluateJob, Outcome, partial(run_client, evaluate.measure)),
+    "gallery": Remote(gallery.GalleryJob, Outcome, gallery.paint_elsewhere),
 }

@@ -43,16 +43,22 @@ def run(
 
 def go_on(name: str) -> None:
     """Compute what is left of a run, with progress, and show its table."""
+    from data.clients import serve
     from data.home import Home
-    from data.records import bound
+    from data.records import bound, rounds
     from fedcore.errors import InputError
+    from tasks._dispatch import warm
 
-    if bound(Home.current().server(), name).away and "PREFECT_API_URL" not in os.environ:
+    federation = bound(Home.current().server(), name)
+    if federation.away and "PREFECT_API_URL" not in os.environ:
         raise InputError(
             f"run '{name}': its clients compute elsewhere, through a Prefect server; start `fedcore up`, set PREFECT_API_URL to its API"
         )
     insist_on_space()
     console.print("starting the workflow engine …")
+    if not federation.away and len(rounds(Home.current().server(), name)) < federation.rounds:
+        serve(Home.current(), name)  # worker processes keep the environment they were started with
+        warm(federation.base)
     from flows.display import Display
     from flows.progress import watched_by
     from flows.training import federated_training

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +56,11 @@ class World:
         return Ran(done.returncode, done.stdout + done.stderr)
 
 
-def write_world(root: Path, base: Path) -> World:
-    """Four clients in two styles, eight training pictures each; the statements and captions carry the canary."""
+def write_world(root: Path, base: Path, clients: Mapping[str, tuple[str, str]] = CLIENTS) -> World:
+    """Clients by style and wish, eight training pictures each; the statements and captions carry the canary."""
     values = {
         "base": str(base),
-        "clients": sorted(CLIENTS),
+        "clients": sorted(clients),
         "rounds": 2,
         "quorum": 0.5,
         "adapter": {"rank": 4},
@@ -69,7 +69,7 @@ def write_world(root: Path, base: Path) -> World:
         "evaluation": {"prompts": ["cat", "pizza"], "steps": 3, "timesteps": 2, "hybrids": 1},
     }
     (root / "demo.yaml").write_text(yaml.safe_dump(values))
-    for i, (client, (style, wish)) in enumerate(sorted(CLIENTS.items())):
+    for i, (client, (style, wish)) in enumerate(sorted(clients.items())):
         mine = [d for d in drawings(style) if not d.unseen][12 * i : 12 * i + 12]
         splits = ["test"] * 2 + ["tune"] * 2 + ["train"] * 8
         rows = [(d.png, f"{d.names[0]} {CANARY}", split) for d, split in zip(mine, splits, strict=True)]

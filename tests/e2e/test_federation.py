@@ -59,6 +59,15 @@ def test_the_gallery_shows_every_model_and_prompt(ran: Ran, world: World) -> Non
     assert len(np.unique(np.asarray(picture))) > 20
 
 
+def test_prefect_keeps_a_round_s_progress_table_and_gallery(ran: Ran, world: World) -> None:
+    with sqlite3.connect(f"file:{world.home / 'prefect' / 'prefect.db'}?mode=ro", uri=True) as database:
+        kept = {key: (kind, json.loads(data)) for key, kind, data in database.execute("SELECT key, type, data FROM artifact")}
+    assert kept["demo-progress-2"] == ("progress", 100.0)
+    assert kept["demo-round-2"][0] == "table"
+    assert [row["client"] for row in json.loads(kept["demo-round-2"][1])] == sorted(CLIENTS)
+    assert kept["demo-gallery-2"][0] == "image"
+
+
 def holders_of(word: str, folder: Path) -> list[str]:
     """Files below `folder` that contain `word`, in any case, in their name or bytes; sqlite files are also dumped as text."""
     found = []

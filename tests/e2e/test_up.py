@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import WorkerStatus
+from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.stuck import HEARTBEAT, SILENCE
 from tests.e2e.conftest import CLIENTS, World, write_world
 from tests.e2e.servers import clean_environment, free_port, process, wait_for
 
@@ -108,6 +109,8 @@ def test_the_pool_takes_shards_and_a_worker_s_death_costs_only_what_was_not_done
     assert {c: who["failed"] for c, who in record["clients"].items()} == dict.fromkeys(sorted(CLIENTS))
     assert len(finished(family.world, "train")) == len(CLIENTS)  # nobody twice: keys would be the same, times are checked elsewhere
     assert struck
+    with family.client() as client:
+        assert "gallery gallery r1" in {run.name for run in client.read_flow_runs()}  # by a worker of the pool, not by the round itself
 
 
 def test_a_deployment_adds_a_round_and_finds_files_where_up_was_started(family: Family) -> None:
@@ -117,6 +120,37 @@ def test_a_deployment_adds_a_round_and_finds_files_where_up_was_started(family: 
     done = subprocess.run([*command, *parameters], env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr + (family.world.root / "up.log").read_text()
     assert (family.world.home / "server" / "runs" / "demo" / "round-0002.json").exists()
+
+
+def test_a_flow_run_that_falls_silent_is_marked_crashed(family: Family) -> None:
+    """Its worker is stopped, then the flow is killed: nobody is left who could say so but the server."""
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "federated-training/federated-training"]
+    parameters = ["-p", "name=silent", "-p", f"file={family.world.file}"]
+    environment = clean_environment(FEDCORE_HOME=str(family.world.home), PREFECT_API_URL=family.api)
+    subprocess.run([*command, *parameters], env=environment, capture_output=True, check=True)
+
+    def running() -> list[FlowRun]:
+        with family.client() as client:
+            return [r for r in client.read_flow_runs() if r.name == "silent" and r.state is not None and r.state.is_running()]
+
+    until(lambda: bool(running()), "the flow runs")
+    (run,) = running()
+    time.sleep(HEARTBEAT + 5)  # it must have given a sign of life
+    (worker,) = [pid for pid, line in family.members().items() if "worker start --pool cpu" in line]
+    os.kill(worker, signal.SIGSTOP)
+    for pid, line in family.members().items():
+        if "prefect.engine" in line or "flow-run execute" in line:
+            os.kill(pid, signal.SIGKILL)
+
+    def crashed() -> bool:
+        with family.client() as client:
+            state = client.read_flow_run(run.id).state
+        return state is not None and state.is_crashed()
+
+    try:
+        until(crashed, "it is marked crashed", SILENCE.seconds + 120)
+    finally:
+        os.kill(worker, signal.SIGCONT)
 
 
 def test_one_ctrl_c_ends_all_of_it(family: Family) -> None:

@@ -43,12 +43,12 @@ def put(home: Home, blob: bytes) -> Ref:
     return home.server().put(blob, "adapter", ".safetensors")
 
 
-def hand_over(home: Home, base_folder: Path, sent: Adapter, blob: bytes, **record: Any) -> Outcome:
+def hand_over(home: Home, base_folder: Path, sent: Adapter, blob: bytes, before: str | None = None, **record: Any) -> Outcome:
     """One client's outcome as the server judges it."""
     start = put(home, adapters.to_bytes(sent))
     told = {"echo": start.sha256, "round": 1, "samples": 8} | record
     manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs={"adapter": put(home, blob)}, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
-    expected = Expected(start=start, rank=4, scale=1.0, target="attention", base=str(base_folder), round=1)
+    expected = Expected(start=start, rank=4, scale=1.0, target="attention", base=str(base_folder), round=1, before=before)
     (outcome,) = checked([Outcome(client="c1", status="ok", manifest=manifest)], [expected])
     return outcome
 
@@ -110,6 +110,14 @@ def test_a_wrong_story_is_refused(
     outcome = hand_over(home, base_folder, sent, adapters.to_bytes(trained), **record)
     assert outcome.status == "refused"
     assert reason in str(outcome.reason)
+
+
+def test_its_adapter_of_the_round_before_is_refused(home: Home, base_folder: Path, sent: Adapter, trained: Adapter) -> None:
+    blob = adapters.to_bytes(trained)
+    assert hand_over(home, base_folder, sent, blob, before="0" * 64).status == "ok"
+    outcome = hand_over(home, base_folder, sent, blob, before=put(home, blob).sha256)
+    assert outcome.status == "refused"
+    assert "of the round before" in str(outcome.reason)
 
 
 def test_the_adapter_it_was_sent_is_refused(home: Home, base_folder: Path, sent: Adapter) -> None:

@@ -1,4 +1,6 @@
-"""Python imports this at start when the folder is on its path: kills a worker and its flow once, at the place that FEDCORE_FAULT names.
+"""Python imports this at start when the folder is on its path.
+
+With FEDCORE_MISBEHAVE, see misbehaving.py. With FEDCORE_FAULT, a worker and its flow are killed once, at the place that it names:
 
 `FEDCORE_FAULT=<stage>:<place>:<mark>`; the file `mark` is created by the one process that strikes. Places: `before` the stage
 computes, in the `middle` of it (training: after a checkpoint), `blobs` stored but no manifest yet, `manifest` written.
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 FAULT = os.environ.get("FEDCORE_FAULT")
+MISBEHAVE = os.environ.get("FEDCORE_MISBEHAVE")
 
 
 def strike(mark: str) -> None:
@@ -56,3 +59,7 @@ def arm(stage: str, place: str, mark: str) -> None:
 
 if FAULT:
     arm(*FAULT.split(":", 2))
+if MISBEHAVE:
+    import misbehaving
+
+    misbehaving.arm(dict(pair.split("=") for pair in MISBEHAVE.split(",")))
