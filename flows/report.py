@@ -80,7 +80,7 @@ def report(home: Home, name: str, record: RoundRecord) -> None:
                 "client": client,
                 "cluster": c.cluster,
                 "pictures": c.samples,
-                **{what: loss.get(what) for what in ("base", "cluster", "other_cluster", "personal")},
+                **{f"loss of {what}": loss.get(what) for what in ("base", "cluster", "other_cluster", "personal")},
                 "left out": c.failed or "",
             }
         )
