@@ -133,8 +133,10 @@ def deploy() -> None:
     """Create the pools and their queues where they are missing, and deploy what prefect.yaml names.
 
     Raises:
-        InputError: Prefect refuses it.
+        InputError: there is no prefect.yaml, or Prefect refuses it.
     """
+    if not DEPLOYMENTS.exists():
+        raise InputError(f"{DEPLOYMENTS} is missing; `fedcore up` needs a clone of the repository, installed with `pip install -e .`")
     with get_client(sync_client=True) as client:
         others = {p.name for p in client.read_work_pools() if p.type != "process"}
         for pool, what in POOLS.items():

@@ -152,12 +152,17 @@ def latents_worker(rank: int, workers: int, rendezvous: str, folder: Path) -> No
         log.info("latents %d of %d", block, len(corpus))
 
 
+SELDOM = {"Smileys & Emotion": 1 / 3, "People & Body": 1 / 3}
+"""A quarter of the pictures are faces, hands and people; animals, food, objects and places are what users draw."""
+
+
 def latents(folder: Path) -> Latents:
     """What `latents_worker` encoded."""
     corpus = [d for d in base_drawings() if not d.unseen]
     values = torch.cat([load_file(p)["values"] for p in sorted((folder / "latents").glob("*.safetensors"))])
     looks = (*(None for _ in range(2 + MOVES)), *VARIANTS)
-    return Latents(values, looks, tuple(d.names for d in corpus), tuple(d.style for d in corpus))
+    shares = tuple(SELDOM.get(d.category, 1.0) for d in corpus)
+    return Latents(values, looks, tuple(d.names for d in corpus), tuple(d.style for d in corpus), shares)
 
 
 def diffusion_worker(rank: int, workers: int, rendezvous: str, folder: Path, schedule: Schedule, batch: int) -> None:

@@ -57,13 +57,15 @@ class Latents:
     """Latents of every picture in every version.
 
     `values`: (pictures, versions, channels, h, w) float16; `looks[v]` is the drawn variant of version v or None for the
-    artist's own drawing, of which the first two are centred and the others moved; `names[i]` and `styles[i]` describe picture i.
+    artist's own drawing, of which the first two are centred and the others moved; `names[i]` and `styles[i]` describe picture i,
+    which is drawn in proportion to `shares[i]`.
     """
 
     values: Tensor
     looks: tuple[str | None, ...]
     names: tuple[tuple[str, ...], ...]
     styles: tuple[str, ...]
+    shares: tuple[float, ...]
 
 
 class TextToLatent(nn.Module):
@@ -79,19 +81,18 @@ class TextToLatent(nn.Module):
         return prediction.float()
 
 
-VARIANT_SHARE = 0.2
+VARIANT_SHARE = 0.12
 CENTRED = 2
-MOVED_SHARE = 0.4
+MOVED_SHARE = 0.15
 """Moved pictures teach shapes wherever they lie; most come centred, as clients' pictures do."""
 
 
 def draw_batch(data: Latents, batch: int, draw: random.Random) -> tuple[Tensor, list[str]]:
-    """Latents (batch, channels, h, w) in float32 and their captions; a fifth of them drawn variants, captioned as such."""
+    """Latents (batch, channels, h, w) in float32 and their captions; some of them drawn variants, captioned as such."""
     own = [v for v, look in enumerate(data.looks) if look is None]
     variants = [v for v, look in enumerate(data.looks) if look is not None]
     rows, captions = [], []
-    for _ in range(batch):
-        i = draw.randrange(len(data.names))
+    for i in draw.choices(range(len(data.names)), data.shares, k=batch):
         if draw.random() < VARIANT_SHARE:
             version = draw.choice(variants)
         else:

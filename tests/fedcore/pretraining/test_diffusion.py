@@ -14,13 +14,14 @@ from tests import tiny
 
 LOOKS = (None, None, None, None, "line-art", "grey")
 STYLES = ("noto", "fluent", "twemoji")
+SHARES = (0.25, 1.0, 1.0)
 
 
 def numbered(value: float | None = None) -> Latents:
     """Three pictures in six versions; unless `value` is given, every latent is 10 · picture + version everywhere."""
     numbers = 10.0 * torch.arange(3)[:, None] + torch.arange(len(LOOKS)) if value is None else torch.full((3, len(LOOKS)), value)
     values = numbers[:, :, None, None, None].expand(-1, -1, 4, 2, 2).half().contiguous()
-    return Latents(values, LOOKS, (("cat",), ("dog",), ("house",)), STYLES)
+    return Latents(values, LOOKS, (("cat",), ("dog",), ("house",)), STYLES, SHARES)
 
 
 class Zero(nn.Module):
@@ -36,10 +37,11 @@ def test_a_batch_mixes_versions_in_the_stated_shares_and_its_captions_tell_the_t
     data = numbered()
     latents, captions = draw_batch(data, 4000, random.Random(0))
     assert latents.shape == (4000, 4, 2, 2)
-    versions = Counter()
+    versions, pictures = Counter(), Counter()
     for latent, caption in zip(latents, captions, strict=True):
         picture, version = divmod(int(latent[0, 0, 0]), 10)
         versions[version] += 1
+        pictures[picture] += 1
         subject = data.names[picture][0]
         assert not any(name[0] in caption.split() for i, name in enumerate(data.names) if i != picture)
         words = STYLE_WORDS[LOOKS[version] or STYLES[picture]]
@@ -49,6 +51,7 @@ def test_a_batch_mixes_versions_in_the_stated_shares_and_its_captions_tell_the_t
             assert any(w in caption.replace("color", "colour").replace("gray", "grey") for w in words), caption
     assert sum(versions[v] for v in (4, 5)) / 4000 == pytest.approx(VARIANT_SHARE, abs=0.02)
     assert sum(versions[v] for v in (2, 3)) / 4000 == pytest.approx((1 - VARIANT_SHARE) * MOVED_SHARE, abs=0.02)
+    assert pictures[0] / 4000 == pytest.approx(0.25 / 2.25, abs=0.02)
 
 
 def test_the_noise_schedule_ends_at_pure_noise() -> None:
@@ -70,7 +73,7 @@ def test_the_loss_of_predicting_nothing_has_a_closed_form(clean: float) -> None:
 
 def test_a_look_without_words_is_refused() -> None:
     data = numbered()
-    unknown = Latents(data.values, (*LOOKS[:-1], "cubist"), data.names, data.styles)
+    unknown = Latents(data.values, (*LOOKS[:-1], "cubist"), data.names, data.styles, data.shares)
     assert "cubist" not in VARIANTS
     with pytest.raises(ValueError, match="no words"):
         diffusion_loss(Zero(), tiny.tokenizer(), unknown, batch=2, seed=0, rank=0)  # type: ignore[arg-type]
