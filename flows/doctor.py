@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
+from data.base.folder import EMBEDDED, digest
 from data.home import Home
 from fedcore.errors import FedcoreError
 
@@ -28,7 +29,7 @@ def checks() -> Iterator[tuple[str, str | None]]:
     existing = next(p for p in (home, *home.parents) if p.exists())
     free = shutil.disk_usage(existing).free / GIB
     yield f"{free:.0f} GiB of free disk", None if free >= 2 else "2 GiB are needed; free some or move FEDCORE_HOME"
-    yield "embedded base model", _base()
+    yield f"embedded base model {digest(EMBEDDED)}", _base()
     yield "one empty flow runs", _flow()
 
 

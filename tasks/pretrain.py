@@ -27,7 +27,7 @@ from fedcore.generation import generate
 from fedcore.judge import train_judge
 from fedcore.pretraining.assess import caption_test
 from fedcore.pretraining.autoencoder import autoencoder_loss, new_autoencoder, peak_signal_to_noise
-from fedcore.pretraining.captions import STYLE_WORDS, caption
+from fedcore.pretraining.captions import PLAIN_LOOK, STYLE_WORDS, caption
 from fedcore.pretraining.diffusion import Latents, TextToLatent, diffusion_loss, new_denoiser
 from fedcore.pretraining.loop import Schedule, State, fast_precision, optimise
 from fedcore.pretraining.pictures import VARIANTS, move
@@ -154,6 +154,7 @@ def latents_worker(rank: int, workers: int, rendezvous: str, folder: Path) -> No
 
 SELDOM = {"Smileys & Emotion": 1 / 3, "People & Body": 1 / 3}
 """A quarter of the pictures are faces, hands and people; animals, food, objects and places are what users draw."""
+OFTEN = 3.0  # the look of plain captions
 
 
 def latents(folder: Path) -> Latents:
@@ -161,7 +162,7 @@ def latents(folder: Path) -> Latents:
     corpus = [d for d in base_drawings() if not d.unseen]
     values = torch.cat([load_file(p)["values"] for p in sorted((folder / "latents").glob("*.safetensors"))])
     looks = (*(None for _ in range(2 + MOVES)), *VARIANTS)
-    shares = tuple(SELDOM.get(d.category, 1.0) for d in corpus)
+    shares = tuple(SELDOM.get(d.category, 1.0) * (OFTEN if d.style == PLAIN_LOOK else 1.0) for d in corpus)
     return Latents(values, looks, tuple(d.names for d in corpus), tuple(d.style for d in corpus), shares)
 
 

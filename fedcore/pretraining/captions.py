@@ -1,4 +1,4 @@
-"""Captions for the base: a subject's names, half of the time with words for how it is drawn, so that style words carry a meaning."""
+"""Captions for the base: a subject's names, mostly with words for how it is drawn, so that style words carry a meaning."""
 
 import random
 
@@ -80,23 +80,27 @@ STYLE_ONLY = (
 )
 
 
-def caption(names: tuple[str, ...], look: str, draw: random.Random, *, styled: bool | None = None) -> str:
+PLAIN_LOOK = "twemoji"
+"""What a caption without style words means. A name alone that stood for six artists' hands would be drawn as their blurred mean."""
+DRAWN = ("line-art", "outlined", "silhouette", "grey", "pastel")
+"""The variants that are computed from artists' drawings."""
+
+
+def caption(names: tuple[str, ...], look: str, draw: random.Random) -> str:
     """One caption for a picture of a subject (`names`, the usual one first) drawn in `look` (a key of `STYLE_WORDS`).
 
-    A tenth is empty (for classifier-free guidance), a tenth speaks of the style alone, and of the rest half names the
-    style. Drawn variants always name theirs, so that a plain caption means the base styles.
+    A tenth is empty (for classifier-free guidance; never of a drawn variant), a tenth speaks of the style alone. The rest name
+    the subject with the style, three quarters of those in `PLAIN_LOOK` without it.
     """
-    variant = look in ("line-art", "outlined", "silhouette", "grey", "pastel")
     dice = draw.random()
     words = STYLE_WORDS[look]
     style, other = draw.choice(words), draw.choice(words)
     if draw.random() < 0.2:
         style, other = style.replace("colour", "color"), other.replace("grey", "gray")
-    if styled is None:
-        if dice < 0.1 and not variant:
-            return ""
-        if dice < 0.2:
-            return draw.choice(STYLE_ONLY).format(style=style, other=other)
-        styled = variant or dice < 0.6
+    if dice < 0.1 and look not in DRAWN:
+        return ""
+    if dice < 0.2:
+        return draw.choice(STYLE_ONLY).format(style=style, other=other)
     name = names[0] if len(names) == 1 or draw.random() < 0.65 else draw.choice(names[1:])
-    return draw.choice(STYLED if styled else PLAIN).format(name=name, style=style, other=other)
+    plain = look == PLAIN_LOOK and dice < 0.8
+    return draw.choice(PLAIN if plain else STYLED).format(name=name, style=style, other=other)
