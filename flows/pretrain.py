@@ -10,7 +10,7 @@ import typer
 from prefect import flow, task
 
 AUTOENCODER_STEPS = 5000
-DENOISER_STEPS = 3300
+DENOISER_STEPS = 11_000
 WORKERS = 2
 
 
@@ -37,7 +37,7 @@ def latents(folder: Path, start: Path | None) -> None:
 
 @task(name="denoiser")
 def denoiser(folder: Path, steps: int) -> None:
-    """Text encoder and UNet; the learning rate holds for three quarters and falls in the last."""
+    """Text encoder and UNet; the learning rate holds, then falls over the last two fifths."""
     from fedcore.pretraining.loop import Schedule
     from tasks import pretrain
 
