@@ -21,7 +21,7 @@ demo: $(READY) ## twelve users in four art styles personalise one model, in abou
 	$(BIN)/fedcore run federations/demo.yaml
 
 test: $(READY) lint ## linters, types, import contract, unit tests, a tiny federation end to end
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(READY) ## what needs servers and minutes: pools, sites, PostgreSQL, a full disk, clients that misbehave
 	$(BIN)/python -m pytest -m slow --ignore tests/e2e/test_crashes.py

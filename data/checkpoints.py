@@ -26,7 +26,7 @@ class Checkpoint:
 
     def write(self, state: State) -> None:
         """Replace the checkpoint atomically."""
-        write_atomically(self._path, save(state))
+        write_atomically(self._path, save(state), private=True)
         for other in self._path.parent.glob("training-*.safetensors"):
             if other != self._path:
                 other.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from data.home import CLIENTS, Home
 from data.store import write_atomically
 from data.tables import Row, read_table
 from fedcore.config import validated
-from fedcore.errors import ConfigError
+from fedcore.errors import ConfigError, TableError
 
 
 class ClientFile(BaseModel):
@@ -21,7 +21,7 @@ class ClientFile(BaseModel):
     `group` is a known true style, for research only: it is compared with the clusters after the fact.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     statement: str = Field(min_length=1)
     pictures: str = Field(min_length=1)
@@ -47,7 +47,7 @@ def _note(home: Home, name: str) -> Path:
 
 def remember_clients(home: Home, name: str, folder: Path) -> None:
     """In a simulation, note on the clients' side where the client files of a run lie."""
-    write_atomically(_note(home, name), f"{folder.absolute()}\n".encode())
+    write_atomically(_note(home, name), f"{folder.absolute()}\n".encode(), private=True)
 
 
 def serve(home: Home, name: str) -> None:
@@ -65,7 +65,21 @@ def clients_folder() -> Path:
     folder = os.environ.get(CLIENTS)
     if not folder:
         raise ConfigError(f"{CLIENTS} is not set: this process serves no clients")
-    return Path(folder)
+    return Path(folder).absolute()
+
+
+def load_enrolled(client: str, digest: str) -> Client:
+    """A client exactly as it enrolled.
+
+    Raises:
+        ConfigError: its statement, table or device is another by now.
+    """
+    found = load_client(client)
+    if found.digest != digest:
+        raise ConfigError(
+            f"client {client}: its statement, pictures or device changed since it enrolled; the next round takes the new ones"
+        )
+    return found
 
 
 def load_client(client: str, folder: Path | None = None) -> Client:
@@ -80,14 +94,23 @@ def load_client(client: str, folder: Path | None = None) -> Client:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text)
     except FileNotFoundError:
-        there = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ConfigError(f"{path}: there is no such client file; the folder has {', '.join(there[:12]) or 'none'}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{path}: there is no such client file") from None
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: no UTF-8, or a date that there is not
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else "its text"
+        raise ConfigError(f"{path}: not readable as YAML ({where}); quote text that holds ':' or begins with a sign") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable ({error.strerror})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys such as 'statement' and 'pictures'")
     file = validated(ClientFile, values, str(path))
     table = path.parent / file.pictures
-    rows = read_table(table)
-    digest = hashlib.sha256(hashlib.sha256(table.read_bytes()).digest() + repr((file.statement, file.device)).encode()).hexdigest()
+    try:
+        blob = table.read_bytes()
+    except FileNotFoundError:
+        raise TableError(f"{table}: there is no such table; make one with `fedcore import-images FOLDER --out {table.name}`") from None
+    except OSError as error:
+        raise TableError(f"{table}: not readable ({error.strerror})") from None
+    rows = read_table(blob, str(table))
+    digest = hashlib.sha256(hashlib.sha256(blob).digest() + repr((file.statement, file.device)).encode()).hexdigest()
     return Client(client, file.statement, rows, file.device, file.group, digest)

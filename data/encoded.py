@@ -1,16 +1,19 @@
 """A client's pictures and prompts as the model sees them, encoded once and kept on the client's side only."""
 
 import hashlib
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from data.clients import Client
 from data.home import Home
 from data.store import write_atomically
-from data.tables import Split, picture
+from data.tables import Row, Split, picture
 from fedcore.base import BaseModel
+from fedcore.errors import TableError
 from fedcore.prompts import encode
 from fedcore.training import Examples
 
@@ -25,15 +28,28 @@ def examples(client: Client, base: BaseModel, *, home: Home) -> dict[Split, Exam
     index in the table, so a picture can never be paired with another one's caption.
     """
     key = hashlib.sha256(f"{VERSION} {client.digest} {base.digest}".encode()).hexdigest()
-    path = home.private(client.id) / f"encoded-{key[:32]}.safetensors"
-    if not path.exists():
-        write_atomically(path, save({name: value.contiguous() for name, value in _encoded(client, base).items()}))
-    cached = load_file(path)
+    path = home.private(client.id) / f"encoded-{base.digest[:16]}-{key[:32]}.safetensors"
+    cached = _cached(path)
+    if cached is None:
+        cached = {name: value.contiguous() for name, value in _encoded(client, base).items()}
+        write_atomically(path, save(cached), private=True)
+        for other in path.parent.glob(f"encoded-{base.digest[:16]}-*.safetensors"):
+            if other != path:  # pictures that the client has no more
+                other.unlink(missing_ok=True)
     everything = Examples(cached["mean"], cached["log_variance"], cached["tokens"], cached["empty"])
     splits: dict[Split, list[int]] = {}
     for row in client.rows:
         splits.setdefault(row.split, []).append(row.index)
     return {split: everything.rows(torch.tensor(rows)) for split, rows in splits.items()}
+
+
+def _cached(path: Path) -> dict[str, Tensor] | None:
+    """What was encoded before; None where there is nothing that can be read."""
+    try:
+        found: dict[str, Tensor] = load_file(path)
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return found
 
 
 @torch.no_grad()
@@ -42,7 +58,7 @@ def _encoded(client: Client, base: BaseModel) -> dict[str, Tensor]:
     factor = base.vae.config.scaling_factor
     means, log_variances = [], []
     for start in range(0, len(client.rows), 16):
-        pixels = torch.stack([_pixels(row.image, size) for row in client.rows[start : start + 16]])
+        pixels = torch.stack([_pixels(row, size) for row in client.rows[start : start + 16]])
         posterior = base.vae.encode(pixels).latent_dist
         means.append(posterior.mean * factor)
         log_variances.append(posterior.logvar + 2 * torch.tensor(factor).log())
@@ -51,7 +67,10 @@ def _encoded(client: Client, base: BaseModel) -> dict[str, Tensor]:
     return {"mean": torch.cat(means), "log_variance": torch.cat(log_variances), "tokens": prompts.tokens, "empty": empty}
 
 
-def _pixels(blob: bytes, size: int) -> Tensor:
+def _pixels(row: Row, size: int) -> Tensor:
     """One picture as (3, size, size) in [-1, 1]."""
-    image = picture(blob, size)
+    try:
+        image = picture(row.image, size)
+    except TableError as error:
+        raise TableError(f"row {row.index}: {error}; remove the row or replace the picture") from None
     return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1).float() / 127.5 - 1

@@ -26,7 +26,7 @@ def read_federation(file: Path, overrides: list[str], name: str | None) -> Feder
         raise ConfigError(f"{file}: there is no such file; `fedcore run federations/demo.yaml` runs the demo") from None
     except IsADirectoryError:
         raise ConfigError(f"{file}: is a folder, expected a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: no UTF-8, or a date that there is not
         raise ConfigError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected keys such as 'clients' and 'rounds'")
@@ -51,5 +51,5 @@ def _override(values: dict[str, Any], text: str) -> None:
             raise ConfigError(f"--set {text}: '{part}' holds a plain value, not further keys")
     try:
         here[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {text}: the value is not readable as YAML") from None

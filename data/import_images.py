@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from data.tables import SPLITS, Split, picture, write_table
+from data.tables import SPLITS, Split, opened, write_table
 from fedcore.errors import TableError
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -115,12 +115,9 @@ def import_images(folder: Path, out: Path, *, track: Callable[[list[Path]], Iter
 def _bytes(file: Path) -> bytes:
     """The file's own bytes where PNG or JPEG of sensible size, else the picture stored again as PNG."""
     blob = file.read_bytes()
-    picture(blob, 16)  # decodes all of it: a truncated file fails here
-    image = Image.open(io.BytesIO(blob))
-    if blob.startswith(STORED_AS_IS.get(file.suffix.lower(), b"\0")) and max(image.size) <= LARGEST_SIDE:
+    upright = opened(blob)  # decodes all of it: a truncated file fails here
+    if blob.startswith(STORED_AS_IS.get(file.suffix.lower(), b"\0")) and max(upright.size) <= LARGEST_SIDE:
         return blob
-    upright = ImageOps.exif_transpose(image)
-    upright = upright.convert("RGBA" if "A" in upright.getbands() or "transparency" in upright.info else "RGB")
     upright.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     upright.save(out, "PNG")

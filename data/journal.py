@@ -16,16 +16,24 @@ def _path(name: str, number: int) -> str:
 
 
 class Journal:
-    """The journal of one execution of one round; a new execution starts it anew."""
+    """The journal of one execution of one round; what an earlier one noted of a stage stays until this one comes to it."""
 
     def __init__(self, store: Store, name: str, number: int) -> None:
         """Nothing is written before the first note."""
         self._store, self._path = store, _path(name, number)
-        self._keys: Keys = {}
+        self._keys, self._noted = read_journal(store, name, number), set[str]()
 
     def note(self, stage: str, keys: dict[str, str]) -> None:
         """These jobs of `stage` are about to run."""
-        self._keys.setdefault(stage, {}).update(keys)
+        if stage not in self._noted:
+            self._noted.add(stage)
+            self._keys[stage] = {}
+        self._keys[stage].update(keys)
+        self._write()
+
+    def end(self) -> None:
+        """This execution is through: stages that it did not come to do not belong to the round."""
+        self._keys = {stage: keys for stage, keys in self._keys.items() if stage in self._noted}
         self._write()
 
     def strike(self, stage: str, owners: Iterable[str]) -> None:

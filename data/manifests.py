@@ -1,12 +1,12 @@
 """A stage is committed by its manifest: what went in, what came out, with which parameters, seed and library versions."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.store import Ref, Store
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 class Manifest(BaseModel):
@@ -17,7 +17,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     stage: str
     version: int
     key: str
@@ -44,7 +44,8 @@ def read(store: Store, stage: str, key: str) -> Manifest | None:
         manifest = Manifest.model_validate_json(text)
     except ValidationError:
         return None  # damaged, or of another format: the stage runs again and replaces it
-    return manifest if all(store.holds(ref) for ref in manifest.outputs.values()) else None
+    mine = (manifest.stage, manifest.key) == (stage, key)
+    return manifest if mine and all(store.holds(ref) for ref in manifest.outputs.values()) else None
 
 
 def write(store: Store, manifest: Manifest) -> None:

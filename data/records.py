@@ -3,28 +3,58 @@
 import hashlib
 import json
 import math
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from data.store import Ref, Store
 from fedcore.config import FREE, Federation, validated
 from fedcore.errors import ConfigError
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
-class ClientRecord(BaseModel):
-    """One client in one round. `failed` is the reason where it was left out; the losses are means of its splits."""
+Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Heldout(BaseModel):
+    """Held-out losses before and after local training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    before: Loss
+    after: Loss
+
+
+class TrainingRecord(BaseModel):
+    """What a client tells of its local training.
+
+    `echo` is the SHA-256 of the adapter that it loaded, `samples` its training pictures, `train_loss` the mean over the last
+    quarter of the steps, `discarded` the share of ‖Δ‖²_F that fitting the loaded adapter to its rank gave up.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    echo: str
+    round: int
+    samples: Annotated[int, Field(ge=1)]
+    loss: Heldout
+    train_loss: Loss
+    discarded: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class ClientRecord(BaseModel):
+    """One client in one round: `data` is the digest it enrolled with, `failed` why it was left out; losses are means of splits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = ""
     samples: int = 0
     device: str = ""
     group: str | None = None
     cluster: int | None = None
     personal: Ref | None = None
-    training: dict[str, Any] | None = None
+    training: TrainingRecord | None = None
     tune: dict[str, float | None] | None = None
     test: dict[str, float | None] | None = None
     failed: str | None = None
@@ -42,12 +72,13 @@ class ClusterRecord(BaseModel):
 
 
 class RoundRecord(BaseModel):
-    """Everything later rounds, results and MLflow need of a round. `finished` is Unix time."""
+    """Everything later rounds, results and MLflow need of a round. `base` is the digest of its weights, `finished` Unix time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     round: int
+    base: str
     clients: dict[str, ClientRecord]
     clusters: dict[int, ClusterRecord]
     clusters_ref: Ref
@@ -91,6 +122,18 @@ def bind(store: Store, federation: Federation) -> None:
             return
     what = {"format": FORMAT, "digest": federation.digest(), "federation": federation.model_dump(mode="json")}
     store.write_text(path, json.dumps(what, indent=1))
+
+
+def extend(store: Store, name: str, add_rounds: int, *, by: str) -> None:
+    """Add rounds to a run that is complete; whoever calls again as the same `by` (a retried flow run) adds nothing.
+
+    Raises:
+        ConfigError: there is no run of this name.
+    """
+    federation, note = bound(store, name), f"runs/{name}/extended"
+    if add_rounds and len(rounds(store, name)) >= federation.rounds and store.read_text(note) != by:
+        bind(store, federation.model_copy(update={"rounds": federation.rounds + add_rounds}))
+        store.write_text(note, by)
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any], at: str = "") -> str:

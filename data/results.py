@@ -4,9 +4,13 @@ import json
 from collections import Counter
 from typing import Any
 
+from data.emoji.styles import STYLES
 from data.home import Home
 from data.records import RoundRecord, bound, rounds
 from data.store import write_atomically
+
+KNOWN = frozenset(style.name for style in STYLES)
+"""What the classifier can tell apart."""
 
 
 def results(home: Home, name: str) -> dict[str, Any]:
@@ -91,7 +95,10 @@ def _summary(records: list[RoundRecord]) -> dict[str, Any]:
 
 
 def style_accuracy(r: RoundRecord) -> float | None:
-    """Share of the clusters' gallery pictures that are taken for the style of most of the cluster's members."""
+    """Share of the clusters' gallery pictures that are taken for the style of most of the cluster's members.
+
+    None where no classifier looked at the pictures, or it does not know such a style.
+    """
     hits = total = 0
     for i, c in r.clusters.items():
         named = r.styles.get(f"cluster {i}")
@@ -99,6 +106,8 @@ def style_accuracy(r: RoundRecord) -> float | None:
         if not named or not groups:
             return None
         wanted = min(groups, key=lambda g: (-groups[g], g))
+        if wanted not in KNOWN:
+            return None
         hits, total = hits + sum(style == wanted for style in named), total + len(named)
     return hits / total if total else None
 

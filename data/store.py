@@ -3,18 +3,19 @@
 import errno
 import hashlib
 import os
+import re
 import tempfile
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from fedcore.errors import StoreError
 
 FORMAT = 1
+PLACE = re.compile(r"blobs/[0-9a-f]{2}/([0-9a-f]{64})(\.[a-z]+)?")
 NO_SPACE = "no space left on the disk of {}; free some, then `fedcore resume`: what was finished is kept"
 
 
@@ -24,9 +25,9 @@ class Ref(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     uri: str
-    sha256: str
-    kind: str
-    bytes: int
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    kind: Annotated[str, Field(pattern=r"^[a-z-]{1,32}$")]
+    bytes: Annotated[int, Field(ge=0)]
 
 
 class Store:
@@ -36,9 +37,12 @@ class Store:
         """`url`: a folder, or anything fsspec opens (`s3://bucket/prefix`).
 
         Raises:
-            StoreError: the store was written by a newer version of this software.
+            StoreError: the address is none that can be opened, or the store was written by another version of this software.
         """
-        self._fs, root = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
+        except (ValueError, ImportError) as error:
+            raise StoreError(f"store '{url}': {error}; give a folder or an address such as s3://bucket/prefix") from None
         self.root: str = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
         mark = f"{self.root}/format"
@@ -61,10 +65,13 @@ class Store:
         """The blob, its content verified.
 
         Raises:
-            StoreError: it is gone, or its content is not what its name says.
+            StoreError: it is gone, its content is not what its name says, or its place or size are not its own.
         """
+        place = PLACE.fullmatch(ref.uri)  # a Ref may come from anywhere: it opens blobs only, and no more of them than it says
+        if place is None or place[1] != ref.sha256:
+            raise StoreError(f"{ref.kind} {ref.sha256[:12]} is said to lie at {ref.uri[:120]!a}, which is no place of such a blob")
         try:
-            blob: bytes = self._fs.cat_file(f"{self.root}/{ref.uri}")
+            blob: bytes = self._fs.cat_file(f"{self.root}/{ref.uri}", end=ref.bytes + 1)
         except FileNotFoundError:
             raise StoreError(
                 f"{ref.kind} {ref.sha256[:12]} is missing from {self.root}; run `fedcore resume` to compute it again"
@@ -80,10 +87,6 @@ class Store:
         except StoreError:
             return False
         return True
-
-    def local_path(self, ref: Ref) -> Path:
-        """Where a blob lies, for a store on a local folder."""
-        return Path(self.root) / ref.uri
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a named file (a manifest, a run's record) atomically."""
@@ -117,16 +120,14 @@ class Store:
         write_atomically(Path(path), blob)
 
 
-@lru_cache(maxsize=1)
-def _umask() -> int:
-    """This process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+_UMASK = os.umask(0o077)  # it can only be read by setting it: once, before there are threads
+os.umask(_UMASK)
 
 
-def write_atomically(path: Path, blob: bytes) -> None:
+def write_atomically(path: Path, blob: bytes, *, private: bool = False) -> None:
     """Temporary file in the same folder, fsync, rename: readers see the old content or the new, never a part.
+
+    `private` files can be read by their owner only.
 
     Raises:
         StoreError: the disk is full; nothing was changed.
@@ -134,20 +135,20 @@ def write_atomically(path: Path, blob: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-        _fill_and_rename(handle, name, path, blob)
+        _fill_and_rename(handle, name, path, blob, 0o600 if private else 0o666 & ~_UMASK)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StoreError(NO_SPACE.format(path.parent)) from None
 
 
-def _fill_and_rename(handle: int, name: str, path: Path, blob: bytes) -> None:
+def _fill_and_rename(handle: int, name: str, path: Path, blob: bytes, mode: int) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(blob)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())  # temporary files are private; results are as readable as any file
+        Path(name).chmod(mode)  # temporary files are private; results are as readable as any file
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)

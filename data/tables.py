@@ -29,44 +29,45 @@ class Row:
     split: Split
 
 
-def read_table(path: Path) -> list[Row]:
-    """The rows of a client's table.
+def read_table(blob: bytes, path: str) -> list[Row]:
+    """The rows of a client's table, from the bytes of its Parquet file; `path` names it in errors, which quote nothing of it.
 
     Without a `split` column a fifth of the rows becomes `test` and about a seventh `tune`, by the hash of the picture, at
     least one of each where there are three rows.
 
     Raises:
-        TableError: the file is missing, is no Parquet, lacks a column, has an unknown split or no picture to train on.
+        TableError: it is no Parquet, lacks a column, has an unknown split or no picture to train on.
     """
     try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise TableError(f"{path}: there is no such table; make one with `fedcore import-images FOLDER --out {path.name}`") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise TableError(f"{path}: not a readable Parquet file ({reason}); make it anew with `fedcore import-images`") from None
+        table = pq.read_table(pa.BufferReader(blob))
+    except (pa.ArrowException, OSError):
+        raise TableError(f"{path}: not a readable Parquet file; make it anew with `fedcore import-images`") from None
     for column, kinds in (("image", (pa.binary(), pa.large_binary())), ("prompt", (pa.string(), pa.large_string()))):
         if column not in table.column_names:
-            raise TableError(f"{path}: no column '{column}'; it has {', '.join(table.column_names) or 'none'}")
+            raise TableError(f"{path}: no column '{column}'; a table needs 'image' and 'prompt'")
         if table.schema.field(column).type not in kinds:
             raise TableError(f"{path}: column '{column}' is {table.schema.field(column).type}, expected {kinds[0]}")
     images = cast("list[bytes | None]", table["image"].to_pylist())
-    prompts = cast("list[str | None]", table["prompt"].to_pylist())
+    try:
+        prompts = cast("list[str | None]", table["prompt"].to_pylist())
+        given = table["split"].to_pylist() if "split" in table.column_names else None
+    except UnicodeDecodeError:
+        raise TableError(f"{path}: its text is not UTF-8; write the table anew with `fedcore import-images`") from None
     for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         if image is None or prompt is None:
             raise TableError(f"{path}: row {i} has no {'image' if image is None else 'prompt'}; remove the row or fill it in")
     whole = cast("list[bytes]", images)
-    splits = _given(path, table["split"].to_pylist()) if "split" in table.column_names else _by_hash(whole)
+    splits = _by_hash(whole) if given is None else _given(path, given)
     if "train" not in splits:
         raise TableError(f"{path}: no pictures to train on ({table.num_rows} rows, none of split 'train'); add pictures")
     return [Row(i, *row) for i, row in enumerate(zip(whole, cast("list[str]", prompts), splits, strict=True))]
 
 
-def _given(path: Path, names: list[str | None]) -> list[Split]:
+def _given(path: str, names: list[str | None]) -> list[Split]:
     out: list[Split] = []
     for i, name in enumerate(names):
         if not isinstance(name, str) or name not in SPLITS:
-            raise TableError(f"{path}: row {i} has split {name!r}; use one of {', '.join(SPLITS)}")
+            raise TableError(f"{path}: row {i} has an unknown split; use one of {', '.join(SPLITS)}")  # it may be a caption: not quoted
         out.append(SPLITS[name])
     return out
 
@@ -98,22 +99,39 @@ def write_table(path: Path, rows: list[tuple[bytes, str, Split | None]]) -> None
         part.unlink(missing_ok=True)
 
 
-def picture(blob: bytes, size: int) -> Image.Image:
-    """A picture as training sees it: upright by its EXIF, transparency on white, centre square, `size`×`size` RGB.
+def _insist_on_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise TableError(f"a picture of {image.width}×{image.height} is above the limit of {MAX_PIXELS:,} pixels; reduce it first")
+
+
+def opened(blob: bytes) -> Image.Image:
+    """A picture upright by its EXIF, transparency on white, in RGB.
 
     Raises:
         TableError: the bytes are no picture, or one of absurd size.
     """
     try:
         image = Image.open(io.BytesIO(blob))
-        if image.width * image.height > MAX_PIXELS:
-            raise TableError(f"a picture of {image.width}×{image.height} is above the limit of {MAX_PIXELS:,} pixels; reduce it first")
+        _insist_on_size(image)
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             layered = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
         if upright.mode.startswith("I"):  # 16 or 32 bits a pixel: Pillow would clip to white, not scale
             upright = Image.fromarray((np.asarray(upright.convert("I")) / 257).round().clip(0, 255).astype(np.uint8))
-        return ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise TableError(f"not a readable picture ({str(error).splitlines()[0]})") from None
+        return upright.convert("RGB")
+    except UnidentifiedImageError:
+        raise TableError("not a readable picture (no known image format)") from None
+    except TableError:
+        raise
+    except Exception as error:  # noqa: BLE001 Pillow raises almost anything on broken files
+        raise TableError(f"not a readable picture ({type(error).__name__}: {' '.join(str(error).split())})") from None
+
+
+def picture(blob: bytes, size: int) -> Image.Image:
+    """A picture as training sees it: the centre square of `opened`, `size`×`size`.
+
+    Raises:
+        TableError: the bytes are no picture, or one of absurd size.
+    """
+    return ImageOps.fit(opened(blob), (size, size), Image.Resampling.LANCZOS)

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fedcore.errors import AdapterRefused
+from fedcore.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Layer:
         return Layer(self.a.double(), self.b.double() * self.scale)
 
     def delta(self) -> Tensor:
-        """The dense update (out, in) in float64; for tests and small layers."""
+        """The dense update (out, in) in float64, as large as the layer itself."""
         return (self.b.double() @ self.a.double()) * self.scale
 
     def energy(self) -> float:
@@ -53,16 +54,6 @@ def inner(x: Layer, y: Layer) -> float:
     return float((left * right.T).sum()) * x.scale * y.scale
 
 
-def gram(adapters: Sequence[Adapter]) -> Tensor:
-    """⟨Δ_i, Δ_j⟩ over all layers, (n, n) float64. Depends on the updates only, not on how they are factored."""
-    n = len(adapters)
-    out = torch.zeros(n, n, dtype=torch.float64)
-    for i in range(n):
-        for j in range(i, n):
-            out[i, j] = out[j, i] = sum(inner(layer, adapters[j][name]) for name, layer in sorted(adapters[i].items()))
-    return out
-
-
 def concatenated(layers: Sequence[Layer], weights: Sequence[float]) -> Layer:
     """Σ w_k Δ_k exactly, at rank Σ r_k, in float64; the weight goes on one side only (FLoRA, arXiv 2409.05976)."""
     parts = [layer.folded() for layer in layers]
@@ -75,6 +66,10 @@ class Truncated:
 
     layer: Layer
     discarded: float
+
+
+VANISHED = 1e-7
+"""A row of A below this share of the whole is rounding noise."""
 
 
 def truncated(layer: Layer, rank: int, *, energy: float = 1.0) -> Truncated:
@@ -117,25 +112,42 @@ def with_scale(layer: Layer, scale: float) -> Layer:
     return Layer(layer.a * share, layer.b * (share * sign), scale)
 
 
-def fitted(adapter: Adapter, rank: int, scale: float) -> tuple[dict[str, Layer], float]:
-    """The adapter brought to exactly `rank` and `scale`, as a client of that rank starts from it.
-
-    Truncated where the rank is higher, padded with zeros where it is lower, untouched where both are right already.
-    Returns the adapter in float32 and the share of ‖Δ‖²_F that truncation discarded, over all layers.
-    """
-    if all(layer.rank == rank and layer.scale == scale for layer in adapter.values()):
-        return dict(adapter), 0.0
+def cut(adapter: Adapter, rank: int) -> tuple[dict[str, Layer], float]:
+    """Every layer truncated to `rank`, and the share of ‖Δ‖²_F that this discarded, over all layers."""
     lost = total = 0.0
     out: dict[str, Layer] = {}
     for name, layer in sorted(adapter.items()):
-        energy = layer.energy()
-        cut = truncated(layer, rank)
-        total, lost = total + energy, lost + cut.discarded * energy
-        a = torch.zeros(rank, layer.a.shape[1], dtype=torch.float64)
-        b = torch.zeros(layer.b.shape[0], rank, dtype=torch.float64)
-        a[: cut.layer.rank], b[:, : cut.layer.rank] = cut.layer.a, cut.layer.b
-        out[name] = single(with_scale(Layer(a, b), scale))
+        energy = max(layer.energy(), 0.0)
+        made = truncated(layer, rank)
+        total, lost = total + energy, lost + made.discarded * energy
+        out[name] = made.layer
     return out, lost / total if total > 0 else 0.0
+
+
+def fresh_rows(rank: int, inputs: int, seed: int, name: str) -> Tensor:
+    """Rows of A as LoRA begins with them, (rank, inputs): uniform in ±1/√inputs, as PEFT initialises."""
+    rows: Tensor = (2 * torch.rand(rank, inputs, generator=generator(seed, "initial", rank, name)) - 1) / inputs**0.5
+    return rows
+
+
+def fitted(adapter: Adapter, rank: int, scale: float, *, seed: int) -> tuple[dict[str, Layer], float]:
+    """The adapter brought to exactly `rank` and `scale`, as a client of that rank starts from it.
+
+    Truncated where the rank is higher; where it is lower, or a component vanished, A gets fresh rows and B zeros: the same
+    update, and the whole rank can be trained (zeros in both factors have no gradient). A layer of the right rank is only
+    rescaled. Returns the adapter in float32 and the share of ‖Δ‖²_F that truncation discarded, over all layers.
+    """
+    if all(layer.rank == rank and layer.scale == scale for layer in adapter.values()):
+        return dict(adapter), 0.0
+    small, discarded = cut({name: layer for name, layer in adapter.items() if layer.rank > rank}, rank)
+    out: dict[str, Layer] = {}
+    for name, layer in sorted({**adapter, **small}.items()):
+        share = with_scale(layer, scale)
+        a, b = fresh_rows(rank, layer.a.shape[1], seed, name).double(), torch.zeros(layer.b.shape[0], rank, dtype=torch.float64)
+        alive = share.a.double().norm(dim=1) > VANISHED * share.a.double().norm()
+        a[: layer.rank][alive], b[:, : layer.rank][:, alive] = share.a.double()[alive], share.b.double()[:, alive]
+        out[name] = single(Layer(a, b, scale))
+    return out, discarded
 
 
 def to_bytes(adapter: Adapter) -> bytes:
@@ -158,7 +170,7 @@ def from_bytes(blob: bytes) -> dict[str, Layer]:
     try:
         tensors = load(blob)
     except (SafetensorError, KeyError) as error:  # KeyError: a dtype that torch does not know
-        raise AdapterRefused(f"not a safetensors file ({error}); adapters are exchanged as safetensors only") from None
+        raise AdapterRefused(f"not a safetensors file ({_shown(str(error))}); adapters are exchanged as safetensors only") from None
     names = sorted({key.rsplit(".", 1)[0] for key in tensors})
     out: dict[str, Layer] = {}
     for name in names:
@@ -220,8 +232,8 @@ def relative_error(adapter: Adapter, ideal: Adapter) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, want in sorted(ideal.items()):
         difference = concatenated([want, adapter[name]], [1.0, -1.0])
-        norm = want.energy() ** 0.5
-        # The difference's norm from an orthogonal basis: subtracting energies would cancel to rounding noise.
+        norm = _norm(want)
+        # Norms from orthogonal bases: where updates cancel, energies are rounding noise, even below zero.
         gap = _norm(difference)
         out[name] = gap / norm if norm > 0 else gap
     return out

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fedcore.aggregation import AGGREGATIONS
@@ -49,8 +50,8 @@ class AdapterConfig(_Part):
         return self.rank[device]
 
     def scale_of(self, rank: int) -> float:
-        """The scale, alpha over rank."""
-        return 1.0 if self.alpha is None else self.alpha / rank
+        """The scale, alpha over rank, as float32 holds it: it travels with the factors."""
+        return 1.0 if self.alpha is None else float(np.float32(self.alpha / rank))
 
 
 class TrainingConfig(_Part):
@@ -108,7 +109,7 @@ class EvaluationConfig(_Part):
     """`timesteps` fixed noise levels per held-out picture; the gallery shows `prompts`, drawn in `steps` at `guidance`."""
 
     timesteps: Positive = 8
-    prompts: tuple[str, ...] = ()
+    prompts: Annotated[tuple[str, ...], Field(min_length=1)] = ("a cat", "a house", "a car", "a flower")
     steps: Positive = 24
     guidance: float = 3.0
     hybrids: Annotated[int, Field(ge=0)] = 2
@@ -207,7 +208,11 @@ def federation(values: Mapping[str, Any], source: str) -> Federation:
 
 
 def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
-    """`model` from `values`, or a ConfigError of one line; unknown keys get the nearest right name suggested."""
+    """`model` from `values`, or a ConfigError of one line; unknown keys get the nearest right name suggested.
+
+    Where the model hides its input in errors, nothing that was written is quoted but a misspelt key.
+    """
+    hidden = model.model_config.get("hide_input_in_errors", False)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -217,10 +222,11 @@ def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
             allowed = _fields_at(model, first["loc"][:-1])
             near = difflib.get_close_matches(str(first["loc"][-1]), allowed, 1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(allowed))}"
-            raise ConfigError(f"{source}: unknown key '{where}'; {hint}") from None
+            named = "" if hidden and not near else f" '{where}'"
+            raise ConfigError(f"{source}: unknown key{named}; {hint}") from None
         message = str(first["msg"]).removeprefix("Value error, ")
         given = first.get("input")
-        shown = "" if isinstance(given, Mapping) or first["type"] == "value_error" else f" (got {given!r})"
+        shown = "" if hidden or isinstance(given, Mapping) or first["type"] == "value_error" else f" (got {given!r})"
         raise ConfigError(f"{source}: {where}: {message}{shown}") from None
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedcore.adapters import Adapter
 from fedcore.base import BaseModel
-from fedcore.injection import injected
+from fedcore.injection import merged
 from fedcore.seeds import generator
 
 
@@ -34,7 +34,7 @@ def generate(
     pictures = []
     total = steps * len(noise.split(batch))
     done = 0
-    with injected(base.unet, adapter):
+    with merged(base.unet, adapter):
         base.unet.eval()
         for latents, prompts in zip(noise.split(batch), tokens.split(batch), strict=True):
             scheduler = DDIMScheduler.from_config(base.scheduler.config)

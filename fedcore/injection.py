@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from fedcore.adapters import Adapter, Layer, Shapes
+from fedcore.adapters import Adapter, Layer, Shapes, fresh_rows
 from fedcore.errors import AdapterRefused
-from fedcore.seeds import derive, generator, isolated
+from fedcore.seeds import derive, isolated
 
 if TYPE_CHECKING:  # seconds to import; whoever only reads a configuration does not pay them
     from diffusers import UNet2DConditionModel
@@ -35,11 +35,10 @@ def target_shapes(unet: UNet2DConditionModel, target: Target) -> dict[str, tuple
 
 
 def initial(shapes: Shapes, *, rank: int, scale: float, seed: int) -> dict[str, Layer]:
-    """A fresh adapter: A uniform in ±1/√in (as PEFT initialises it), B zero; the same for every client, so that factors stay comparable."""
+    """A fresh adapter: A of fresh rows, B zero; the same for every client, so that factors stay comparable."""
     out: dict[str, Layer] = {}
     for name, (rows, columns) in sorted(shapes.items()):
-        uniform = torch.rand(rank, columns, generator=generator(seed, "initial", rank, name))
-        out[name] = Layer((2 * uniform - 1) / columns**0.5, torch.zeros(rows, rank), scale)
+        out[name] = Layer(fresh_rows(rank, columns, seed, name), torch.zeros(rows, rank), scale)
     return out
 
 

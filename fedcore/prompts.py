@@ -52,6 +52,11 @@ THINGS = ("a cat", "a house", "a car", "a flower")
 REQUIREMENT_DIMS = 16
 
 
+def requirement_dims(width: int) -> int:
+    """How many numbers a requirement vector has where the text encoder's hidden states have `width`."""
+    return min(REQUIREMENT_DIMS, len(LOOKS), width)
+
+
 def _wish(base: BaseModel, statement: str, prompts: Sequence[str]) -> Tensor:
     """What a statement says, alone and beside prompts: `pooled(s) + mean_p [pooled(p + ", " + s) − pooled(p)]`, (width,) float64."""
     alone = encode(base, [statement]).pooled.double()[0]
@@ -70,7 +75,7 @@ def requirement(base: BaseModel, statement: str, prompts: Sequence[str]) -> Tens
     looks = torch.stack([_wish(base, look, THINGS) for look in LOOKS])
     mean = looks.mean(dim=0)
     _, s, vt = torch.linalg.svd((looks - mean) / len(LOOKS) ** 0.5, full_matrices=False)
-    dims = min(REQUIREMENT_DIMS, len(s))
+    dims = requirement_dims(looks.shape[1])
     peak = vt[torch.arange(len(vt)), vt.abs().argmax(dim=1)]
     vt = vt * torch.where(peak < 0, -1.0, 1.0)[:, None].to(vt)  # every client must choose the same signs
     whitened = (vt[:dims] @ (_wish(base, statement, prompts) - mean)) / (s[:dims].square() + 0.2 * s[0].square()).sqrt()

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -17,7 +18,7 @@ class Display:
     def __init__(self, console: Console) -> None:
         self._console = console
         columns = (SpinnerColumn(), TextColumn("{task.description:10}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[last]}"), console=console, transient=True)
+        self._progress = Progress(*columns, TextColumn("{task.fields[last]}", markup=False), console=console, transient=True)
         self._title, self._total, self._done, self._began = "", 0, 0, 0.0
         self._last = ""
 
@@ -45,7 +46,7 @@ class Display:
         self._last = text
         self._progress.update(self._bar, completed=min(self._done, self._total), last=text)
         if " failed" in text or " refused" in text:
-            self._console.print(f"  [red]{text}[/]")
+            self._console.print(f"  [red]{escape(text)}[/]")
 
     def _finish(self) -> None:
         if self._title:

@@ -12,17 +12,19 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Cancelling
 
 from data.boxes import take
 from data.store import Store
 from fedcore.errors import RoundFailed
+from tasks.answers import read
 from tasks.remote import REMOTE
 
 log = logging.getLogger("flows.pools")
 POOL = "gpu"
 SHARDS, SITES = "train-shard/train-shard", "train-shard/site"
 ATTEMPTS = 3
+SLACK = 60.0  # seconds beyond a client's own limit that a worker may take to start, and to tell that a client hangs
 POLL = 0.5  # seconds between two looks into a box
 LOOK = 4  # a look at the flow run every so many polls
 
@@ -137,13 +139,13 @@ def _send(shard: Shard, stage: str, run: str, label: str, timeout: float) -> Non
 def _taken(shard: Shard, stage: str, store: Store) -> Iterator[Any]:
     """The outcomes that have arrived since the last look."""
     for client, text in take(store, shard.box).items():
-        if shard.waiting.pop(client, None) is not None:
+        if (job := shard.waiting.pop(client, None)) is not None:
             shard.news = time.monotonic()
-            yield REMOTE[stage].outcome.model_validate_json(text)
+            yield read(stage, client, job, text)
 
 
 def _over(api: SyncPrefectClient, shard: Shard, timeout: float) -> bool:
-    """Has the shard's flow run ended, or been silent too long? In the second case it is cancelled, lest it begin later."""
+    """Has the shard's flow run ended, or been silent too long? In the second case it is cancelled, lest it begin or go on later."""
     if shard.run is None:
         return False
     state = api.read_flow_run(shard.run).state
@@ -152,9 +154,10 @@ def _over(api: SyncPrefectClient, shard: Shard, timeout: float) -> bool:
     begun = shard.site is not None or (state is not None and state.is_running())
     if not begun:
         shard.news = time.monotonic()  # it waits for a worker that is busy with something else
-    if time.monotonic() - shard.news < timeout:
+    if time.monotonic() - shard.news < timeout + SLACK:
         return False
-    api.set_flow_run_state(shard.run, Cancelled(message=f"no news for {timeout:.0f} s"), force=True)
+    end = Cancelling if state is not None and state.is_running() else Cancelled  # a worker stops what is being cancelled
+    api.set_flow_run_state(shard.run, end(message=f"no news for {timeout + SLACK:.0f} s"), force=True)
     return True
 
 

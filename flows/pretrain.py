@@ -62,7 +62,7 @@ def assemble(folder: Path, target: Path) -> None:
 
 @flow(name="pretrain")
 def pretrain_base(folder: Path, target: Path, autoencoder_steps: int, denoiser_steps: int, start: Path | None) -> None:
-    """All stages in order; finished ones are passed over."""
+    """All stages in order; training goes on from its last checkpoint."""
     if start is None:
         autoencoder(folder, autoencoder_steps)
     latents(folder, start)

@@ -24,6 +24,11 @@ STAGES = ("enrol", "encode", "train", "cluster", "aggregate", "interact", "basel
 EVERY = 2.0  # seconds between two looks that a page is given inside a stage
 
 
+def _key(name: str, what: str) -> str:
+    """An artifact's key; Prefect allows no underscore in it, a run's name does."""
+    return f"{name.replace('_', '--')}-{what}"
+
+
 class _Live:
     """A watcher that keeps a progress artifact of the flow run at work, and passes everything on to `inner`."""
 
@@ -58,7 +63,7 @@ class _Live:
 @contextmanager
 def live(name: str, number: int) -> Iterator[None]:
     """Progress inside the block is seen in Prefect's pages as well."""
-    shown = _Live(watcher(), f"{name}-progress-{number}")
+    shown = _Live(watcher(), _key(name, f"progress-{number}"))
     with watched_by(shown):
         yield
     shown.tell("done", 100.0)
@@ -67,7 +72,9 @@ def live(name: str, number: int) -> Iterator[None]:
 def link(home: Home, name: str, experiment: str, run: str) -> None:
     """Leave a link to the run's page in MLflow, where a server shows it."""
     if page := home.mlflow_page(experiment, run):
-        create_link_artifact(page, f"{name} in MLflow", key=f"{name}-mlflow", description="Curves, pictures by round, adapter versions.")
+        create_link_artifact(
+            page, f"{name} in MLflow", key=_key(name, "mlflow"), description="Curves, pictures by round, adapter versions."
+        )
 
 
 def report(home: Home, name: str, record: RoundRecord) -> None:
@@ -85,8 +92,8 @@ def report(home: Home, name: str, record: RoundRecord) -> None:
             }
         )
     text = f"{name}, round {record.round}: {len(record.clusters)} clusters, {record.bytes_up:,} bytes up, {record.bytes_down:,} down"
-    create_table_artifact(table=rows, key=f"{name}-round-{record.round}", description=text)
-    create_image_artifact(image_url=_inline(home, record), key=f"{name}-gallery-{record.round}", description=f"Gallery. {text}")
+    create_table_artifact(table=rows, key=_key(name, f"round-{record.round}"), description=text)
+    create_image_artifact(image_url=_inline(home, record), key=_key(name, f"gallery-{record.round}"), description=f"Gallery. {text}")
 
 
 def _inline(home: Home, record: RoundRecord) -> str:

@@ -1,30 +1,39 @@
-"""One federated round = one flow: enrol → encode → train → receive → cluster → aggregate → interact → evaluate → gallery."""
+"""One federated round = one flow: enrol → encode → train → receive → cluster → aggregate → interact → evaluate → gallery → publish."""
 
+import logging
 import time
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from data.base.folder import base_folder, digest
+from data.base.folder import base_folder, digest, text_width
+from data.clients import serve
 from data.home import Home
-from data.journal import Journal
+from data.journal import Journal, lacking, read_journal
 from data.manifests import Manifest
-from data.records import RoundRecord, bound, read_round, write_round
+from data.records import RoundRecord, bound, is_published, read_round, rounds, write_round
+from data.results import write_results
 from fedcore.errors import ConfigError
+from fedcore.prompts import requirement_dims
+from flows.alone import alone
 from flows.plan import starting_adapters, train_job, without_rank
 from flows.progress import watcher
-from flows.record import client_record, cluster_records, losses_by_split
-from flows.report import live, report
+from flows.record import client_record, cluster_records, enrolments, insist_on_all, insist_on_base, losses_by_split
+from flows.report import link, live, report
 from flows.stages import Stages
 from tasks._dispatch import workers
 from tasks.aggregate import AggregateJob, Member, aggregate
+from tasks.answers import losses, wish
 from tasks.cluster import ClusterJob, cluster
 from tasks.encode import EncodeJob, encode
 from tasks.evaluate import BaselineJob, EvaluateJob, baseline, evaluate
 from tasks.gallery import GalleryJob
 from tasks.interact import InteractJob, interact
+from tasks.publish import publish
 from tasks.receive import Expected, receive
 from tasks.train import train
+
+log = logging.getLogger("flows.round")
 
 
 @flow(
@@ -34,25 +43,64 @@ from tasks.train import train
     validate_parameters=False,
 )
 def federated_round(name: str, number: int) -> RoundRecord:
-    """Round `number` of the run `name`. What was computed already is taken from the store.
+    """Round `number` of the run `name`: what is missing of it is computed, and published; training goes on when MLflow cannot be reached.
 
     Raises:
-        ConfigError: there is no such run, or the round before it is not finished.
+        BusyError: another process is working on the run.
+        ConfigError: there is no such run or round, or the round before it is not finished.
         RoundFailed: too few clients came through.
     """
-    with live(name, number):
-        return computed(name, number)
+    home = Home.current()
+    with alone(home, name):
+        serve(home, name)
+        record = finished_round(home, name, number)
+        if record is None:
+            watcher().stage(f"round {number} of {bound(home.server(), name).rounds}", 0)
+            with live(name, number):
+                record = computed(home, name, number)
+                report(home, name, record)
+        write_results(home, name)
+        if not is_published(home.server(), name, record):
+            published(home, name, number)
+        return record
 
 
-def computed(name: str, number: int) -> RoundRecord:
+def finished_round(home: Home, name: str, number: int) -> RoundRecord | None:
+    """The record of a round of which nothing is lost, or None."""
+    record = read_round(home.server(), name, number)
+    return None if record is None or lacking(home.server(), read_journal(home.server(), name, number)) else record
+
+
+def settled(home: Home, name: str, number: int) -> bool:
+    """Is there nothing left to do for this round?"""
+    record = finished_round(home, name, number)
+    return record is not None and is_published(home.server(), name, record)
+
+
+def published(home: Home, name: str, number: int) -> None:
+    """Bring a round to MLflow; where that fails, say so and go on."""
+    watcher().stage("publish", 1)
+    state = publish(name, number, f"r{number}", return_state=True)
+    if state.is_completed():
+        watcher().step(f"{len(rounds(home.server(), name))} rounds in MLflow")
+        link(home, name, *state.result())
+    else:
+        watcher().step("failed: MLflow cannot be written")
+        log.warning("round %d is not in MLflow (%s); `fedcore publish %s` brings it there", number, state.message, name)
+
+
+def computed(home: Home, name: str, number: int) -> RoundRecord:
     """The round's stages, one after the other."""
-    began, home = time.monotonic(), Home.current()
+    began = time.monotonic()
     f, before = bound(home.server(), name), previous_round(home, name, number)
     stages = Stages(f, number, Journal(home.server(), name, number), home.server())
     base = {"base": f.base, "base_digest": digest(base_folder(f.base))}
     failed: dict[str, str | None] = {}
 
-    enrolled = stages.enrol(f.clients)
+    history = read_round(home.server(), name, number)
+    for record_of in filter(None, (before, history)):
+        insist_on_base(record_of, f, base["base_digest"])
+    enrolled = enrolments(history) if history else stages.enrol(f.clients)
     failed |= {c: e.reason for c, e in enrolled.items() if e.status != "ok"}
     present = {c: e for c, e in enrolled.items() if e.status == "ok"}
     strangers = without_rank(f, present)
@@ -62,7 +110,9 @@ def computed(name: str, number: int) -> RoundRecord:
     pictures = {c: float(e.samples) for c, e in present.items()}
     identity = {c: {"client": c, "data": e.digest, **base} for c, e in present.items()}
 
-    encoded = stages.clients(encode, [EncodeJob(**identity[c]) for c in sorted(present)], pictures)
+    dims = requirement_dims(text_width(base_folder(f.base)))
+    asked = [EncodeJob(**identity[c]) for c in sorted(present)]
+    encoded = stages.clients(encode, asked, pictures, problem=lambda manifest, _: wish(manifest, dims))
     failed |= {c: o.reason for c, o in encoded.items() if o.status != "ok"}
     requirements = {c: o.manifest.outputs["requirement"] for c, o in encoded.items() if o.manifest}
     stages.need(len(requirements), "encoding")
@@ -71,9 +121,15 @@ def computed(name: str, number: int) -> RoundRecord:
     jobs = [train_job(f, present[c], sent[c], number, identity[c]) for c in sorted(sent)]
     handed = stages.clients(train, jobs)
     earlier = {c: who.personal for c, who in before.clients.items()} if before else {}
-    accepted = receive(list(handed.values()), [Expected.of(job, f.adapter.target, earlier.get(job.client)) for job in jobs], stages.label)
+    accepted = receive(
+        list(handed.values()),
+        [Expected.of(job, f.adapter.target, present[job.client].samples, earlier.get(job.client)) for job in jobs],
+        stages.label,
+    )
     failed |= {o.client: o.reason for o in accepted if o.status != "ok"}
     trained = {o.client: o.manifest for o in accepted if o.manifest}
+    if history:
+        insist_on_all(history, trained, failed)
     stages.need(len(trained), "training")
     personal = {c: m.outputs["adapter"] for c, m in trained.items()}
 
@@ -92,9 +148,9 @@ def computed(name: str, number: int) -> RoundRecord:
     painting_job = GalleryJob(clusters=mixed, bank=interacted.outputs["bank"], settings=f.evaluation, seed=f.seed, **base)
     painting = stages.paint(painting_job)
     fixed = {"timesteps": f.evaluation.timesteps, "seed": f.seed}
-    plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(personal)], pictures)
+    plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(personal)], pictures, problem=losses)
     tests = [EvaluateJob(clusters=mixed, cluster=placed[c], personal=personal[c], **fixed, **identity[c]) for c in sorted(personal)]
-    evaluated = stages.clients(evaluate, tests, pictures)
+    evaluated = stages.clients(evaluate, tests, pictures, problem=losses)
     failed |= {c: o.reason for outcomes in (plain, evaluated) for c, o in outcomes.items() if o.status != "ok"}
     watcher().stage("gallery", 1)
     painted = painting.result()
@@ -103,6 +159,7 @@ def computed(name: str, number: int) -> RoundRecord:
     scores = {c: losses_by_split(plain[c].manifest, evaluated[c].manifest) for c in personal}
     record = RoundRecord(
         round=number,
+        base=base["base_digest"],
         clients={c: client_record(enrolled[c], placed.get(c), trained.get(c), scores.get(c, {}), failed.get(c)) for c in f.clients},
         clusters=cluster_records(members, mixed, aggregated, interacted),
         clusters_ref=clustered.outputs["clusters"],
@@ -110,22 +167,23 @@ def computed(name: str, number: int) -> RoundRecord:
         gallery=painted.outputs["gallery"],
         styles=painted.record["styles"],
         silhouette=clustered.record["silhouette"],
-        bytes_up=sum(r.bytes for r in personal.values()) + (sum(r.bytes for r in requirements.values()) if before is None else 0),
+        bytes_up=sum(r.bytes for r in personal.values()) + sum(r.bytes for c, r in requirements.items() if c not in earlier),
         bytes_down=sum(r.bytes for r in sent.values()),
         seconds=time.monotonic() - began,
         finished=time.time(),
     )
-    kept = write_round(home.server(), name, record)
-    report(home, name, kept)
-    return kept
+    stages.journal.end()
+    return write_round(home.server(), name, record)
 
 
 def previous_round(home: Home, name: str, number: int) -> RoundRecord | None:
     """The record that round `number` starts from; None for the first.
 
     Raises:
-        ConfigError: it is missing.
+        ConfigError: it is missing, or the run has no round of this number.
     """
+    if not 1 <= number <= (total := bound(home.server(), name).rounds):
+        raise ConfigError(f"run '{name}' has rounds 1 to {total}, none of number {number}")
     before = read_round(home.server(), name, number - 1) if number > 1 else None
     if number > 1 and before is None:
         raise ConfigError(f"run '{name}': round {number} needs round {number - 1}, which is not finished; `fedcore resume {name}` runs it")
@@ -141,6 +199,6 @@ def aggregate_all(stages: Stages, members: dict[str, list[str]], trained: dict[s
         futures[i] = stages.submit(aggregate, AggregateJob(members=parts, settings=stages.federation.aggregation), f"cluster {i}")
     out = {}
     for i, future in futures.items():
-        out[i] = future.result()
+        out[i] = stages.done(future, f"aggregate cluster {i}")
         watcher().step(f"cluster {i}")
     return out

@@ -1,9 +1,10 @@
 """How a round submits its stages: client stages mapped over groups of clients, server stages one by one, all noted in its journal."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from prefect.futures import PrefectFuture, as_completed
 
@@ -14,11 +15,13 @@ from fedcore.config import Federation
 from fedcore.errors import RoundFailed
 from flows.progress import watcher
 from tasks._client import Outcome
-from tasks._dispatch import workers
+from tasks._dispatch import WorkerFailed, workers
 from tasks._stage import ClientJob, Job, finished, refresh
+from tasks.answers import refused
 from tasks.enrol import EnrolJob, Enrolment, enrol
 from tasks.gallery import GalleryJob, paint_gallery
 
+J = TypeVar("J", bound=ClientJob)
 TASKS_PER_WORKER = 8
 """So few Prefect tasks that their cost does not count, so many that workers stay evenly busy; beyond, clients share a task."""
 
@@ -63,47 +66,60 @@ class Stages:
 
     def enrol(self, clients: Sequence[str]) -> dict[str, Enrolment]:
         """Ask every client who it is."""
-        jobs = [EnrolJob(client=c) for c in clients]
+        jobs, f = {c: EnrolJob(client=c) for c in clients}, self.federation
         watcher().stage("enrol", len(jobs))
         made: dict[str, Enrolment] = {}
-        f = self.federation
-        for enrolment in self._elsewhere("enrol", jobs, {}) if f.away else enrol(jobs, self.label, f.client_timeout):
+        for enrolment in self._elsewhere("enrol", jobs, {}) if f.away else enrol(list(jobs.values()), self.label, f.client_timeout):
             made[enrolment.client] = enrolment
             watcher().step(_told(enrolment))
         return {c: made[c] for c in clients}
 
-    def clients(self, stage: Any, jobs: Sequence[ClientJob], costs: Mapping[str, float] | None = None) -> dict[str, Outcome]:
-        """A client stage over its jobs; outcomes by client, in the jobs' order. `costs` (by client, any unit) balance the shards."""
+    def clients(
+        self,
+        stage: Any,
+        jobs: Sequence[J],
+        costs: Mapping[str, float] | None = None,
+        *,
+        problem: Callable[[Manifest, J], str | None] = lambda _manifest, _job: None,
+    ) -> dict[str, Outcome]:
+        """A client stage over its jobs; outcomes by client, in the jobs' order.
+
+        `costs` (by client, any unit) balance the shards; an answer in which `problem` finds one is refused.
+        """
         watcher().stage(stage.name, len(jobs))
         kind = jobs[0].stage
         self.journal.note(kind, {job.client: job.key() for job in jobs})
+        done = {job.client: manifest for job in jobs if (manifest := finished(job)) is not None}
+        waiting = {job.client: job for job in jobs if job.client not in done}
+        known = (Outcome(client=client, status="ok", manifest=manifest) for client, manifest in done.items())
+        made = self._elsewhere(kind, waiting, costs or {}) if self.federation.away else self._mapped(stage, list(waiting.values()))
         outcomes: dict[str, Outcome] = {}
-        for outcome in self._elsewhere(kind, jobs, costs or {}) if self.federation.away else self._mapped(stage, jobs):
+        asked = {job.client: job for job in jobs}
+        for answer in chain(known, made):
+            outcome = refused(answer, problem(answer.manifest, asked[answer.client])) if answer.manifest else answer
             outcomes[outcome.client] = outcome
             watcher().step(_told(outcome))
         self.journal.strike(kind, [client for client, outcome in outcomes.items() if outcome.status != "ok"])
         return {job.client: outcomes[job.client] for job in jobs}
 
     def _mapped(self, stage: Any, jobs: Sequence[ClientJob]) -> Iterator[Outcome]:
-        """As tasks of this flow, in groups."""
+        """As tasks of this flow, in groups; what Prefect's cache has is ignored: it may be the failure of another day."""
         futures: list[PrefectFuture[list[Outcome]]] = []
         for group in grouped(jobs):
             who = group[0].client if len(group) == 1 else f"{group[0].client}…{group[-1].client}"
-            mapped = stage.with_options(refresh_cache=refresh(group))
+            mapped = stage.with_options(refresh_cache=True)
             futures.append(mapped.submit(list(group), f"{who} {self.label}", self.federation.client_timeout))
         for future in as_completed(futures):
             yield from future.result()
 
-    def _elsewhere(self, kind: str, jobs: Sequence[Any], costs: Mapping[str, float]) -> Iterator[Any]:
-        """In a work pool or at the clients' sites; what the store has already is not sent."""
+    def _elsewhere(self, kind: str, jobs: Mapping[str, Any], costs: Mapping[str, float]) -> Iterator[Any]:
+        """In a work pool or at the clients' sites."""
         from flows.pools import sharded
 
-        done = {job.client: manifest for job in jobs if isinstance(job, ClientJob) and (manifest := finished(job)) is not None}
-        yield from (Outcome(client=client, status="ok", manifest=manifest) for client, manifest in done.items())
-        if waiting := {job.client: job for job in jobs if job.client not in done}:
-            f = self.federation
+        f = self.federation
+        if jobs:
             yield from sharded(
-                kind, waiting, run=f.name, label=self.label, timeout=f.client_timeout, sites=f.sites, costs=costs, store=self.store
+                kind, jobs, run=f.name, label=self.label, timeout=f.client_timeout, sites=f.sites, costs=costs, store=self.store
             )
 
     def paint(self, job: GalleryJob) -> "PrefectFuture[Manifest] | Painting":
@@ -127,11 +143,27 @@ class Stages:
         return future
 
     def run(self, stage: Any, job: Job, owner: str = "") -> Manifest:
-        """One server stage from submission to its manifest."""
+        """One server stage from submission to its manifest.
+
+        Raises:
+            RoundFailed: its worker process died.
+        """
         watcher().stage(stage.name, 1)
-        manifest = self.submit(stage, job, owner).result()
+        manifest = self.done(self.submit(stage, job, owner), f"{stage.name} {owner}".strip())
         watcher().step("done")
         return manifest
+
+    def done(self, future: PrefectFuture[Manifest], what: str) -> Manifest:
+        """Wait for a server stage.
+
+        Raises:
+            RoundFailed: its worker process died.
+        """
+        try:
+            return future.result()
+        except WorkerFailed as error:
+            run = self.federation.name
+            raise RoundFailed(f"round {self.number}, {what}: {error}; is memory short? `fedcore resume {run}` goes on from here") from None
 
     def need(self, arrived: int, what: str) -> None:
         """Insist on the quorum.

@@ -64,7 +64,7 @@ def up(home: Home, port: int, mlflow_port: int) -> int:
         "PREFECT_API_URL": api(port),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
-        PAGES: f"http://{HOST}:{mlflow_port}",
+        **({} if os.environ.get("MLFLOW_TRACKING_URI") else {PAGES: f"http://{HOST}:{mlflow_port}"}),
     }
     manager = Manager()
     manager.add_process("prefect", _command("prefect", "server", "start", "--host", HOST, "--port", str(port)), env=server)

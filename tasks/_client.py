@@ -1,6 +1,7 @@
 """The border between the two sides: a client's computation runs on its side and comes back as a typed outcome, never as an exception."""
 
 import logging
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,7 +10,6 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from data.clients import clients_folder
 from data.home import Home
 from data.manifests import Manifest
 from fedcore.errors import FedcoreError
@@ -18,6 +18,8 @@ from tasks._stage import ClientJob, Made, commit
 
 log = logging.getLogger("tasks.client")
 J = TypeVar("J", bound=ClientJob)
+FOLDERS = re.compile(r"(?<![\w.])/(?:[^/:\n]+/)*")
+"""The folders of an absolute path."""
 
 
 class Outcome(BaseModel):
@@ -32,21 +34,27 @@ class Outcome(BaseModel):
 
 
 def client_side(compute: Callable[[J], Made], job: J) -> Outcome:
-    """Runs in the client's worker. A failure's text may quote the client's data, so only our own errors' words leave, without paths."""
+    """Runs in the client's worker."""
     try:
         return Outcome(client=job.client, status="ok", manifest=commit(job, compute))
-    except FedcoreError as error:
-        reason = str(error).replace(str(clients_folder()), "<client>").replace(str(Home.current().root), "<home>")
-        return Outcome(client=job.client, status="failed", reason=f"{type(error).__name__}: {reason}")
-    except Exception as error:  # noqa: BLE001 whatever a client does must not reach the others; its side keeps the details
-        private = Home.current().private(job.client)
-        with suppress(OSError):  # where nothing can be written, the outcome must come back all the same
-            private.mkdir(parents=True, exist_ok=True)
-            with (private / "errors.log").open("a") as file:
-                file.write(f"{datetime.now(UTC).isoformat()} {job.stage}\n{traceback.format_exc()}\n")
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__} in {frame.name}; the client's errors.log tells more"
-        return Outcome(client=job.client, status="failed", reason=reason)
+    except Exception as error:  # noqa: BLE001 whatever a client does must not reach the others
+        return Outcome(client=job.client, status="failed", reason=reason_of(error, job.client, job.stage))
+
+
+def reason_of(error: Exception, client: str, stage: str) -> str:
+    """Why a client failed, in words that may leave its side: those of our own errors, which quote no data, without folders.
+
+    Other errors may quote anything: of them only the kind leaves, and the client's `errors.log` keeps the rest.
+    """
+    if isinstance(error, FedcoreError):
+        return f"{type(error).__name__}: {FOLDERS.sub('', str(error))}"
+    private = Home.current().private(client)
+    with suppress(OSError):  # where nothing can be written, the outcome must come back all the same
+        private.mkdir(parents=True, exist_ok=True)
+        with (private / "errors.log").open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat()} {stage}\n{''.join(traceback.format_exception(error))}\n")
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name}; the client's errors.log tells more"
 
 
 def run_client(compute: Callable[[J], Made], job: J, timeout: float) -> Outcome:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -40,7 +41,8 @@ def _started() -> ProcessPool:
     global _pool  # noqa: PLW0603 the one pool of this process
     with _lock:
         if _pool is None:
-            for name, value in {**MALLOC, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
+            os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # scikit-learn's sums depend on it, too
+            for name, value in MALLOC.items():
                 os.environ.setdefault(name, value)
             _pool = ProcessPool(max_workers=workers(), initializer=_begin, context=multiprocessing.get_context("spawn"))
         return _pool
@@ -80,6 +82,8 @@ def close() -> None:
     with _lock:
         if _pool is not None:
             _pool.close()
-            _pool.join(timeout=10)
+            with suppress(TimeoutError):  # something is still computed that nobody waits for any more
+                _pool.join(timeout=10)
             _pool.stop()
+            _pool.join()
             _pool = None

@@ -21,11 +21,11 @@ def compute(job: EncodeJob) -> Made:
     from safetensors.torch import save
 
     from data.base.load import load_exact
-    from data.clients import load_client
+    from data.clients import load_enrolled
     from data.encoded import examples
     from fedcore.prompts import requirement
 
-    client, base = load_client(job.client), load_exact(job.base, job.base_digest)
+    client, base = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest)
     examples(client, base, home=Home.current())
     vector = requirement(base, client.statement, [row.prompt for row in client.rows if row.split == "train"])
     return Made({"requirement": Home.current().server().put(save({"requirement": vector}), "requirement", ".safetensors")})

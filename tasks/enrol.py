@@ -6,6 +6,7 @@ from typing import Literal
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
+from tasks._client import reason_of
 from tasks._dispatch import WorkerFailed, in_worker
 
 
@@ -32,15 +33,13 @@ class EnrolJob(BaseModel):
 
 
 def compute(client: str) -> Enrolment:
-    """Runs on the client's side; only our own errors' words leave, without paths."""
-    from data.clients import clients_folder, load_client
-    from fedcore.errors import FedcoreError
+    """Runs on the client's side."""
+    from data.clients import load_client
 
     try:
         me = load_client(client)
-    except FedcoreError as error:
-        reason = str(error).replace(str(clients_folder()), "<client>")
-        return Enrolment(client=client, status="failed", reason=f"{type(error).__name__}: {reason}")
+    except Exception as error:  # noqa: BLE001 whatever a client's files do must not reach the others
+        return Enrolment(client=client, status="failed", reason=reason_of(error, client, "enrol"))
     samples = sum(row.split == "train" for row in me.rows)
     return Enrolment(client=client, status="ok", digest=me.digest, device=me.device, samples=samples, group=me.group)
 

@@ -33,12 +33,12 @@ class EvaluateJob(BaselineJob):
 def losses(job: BaselineJob, candidates: Mapping[str, Ref | None]) -> dict[str, dict[str, float]]:
     """Mean loss of each candidate (None: the base) by split, on equal noise; choices are made on `tune`, `test` is only reported."""
     from data.base.load import load_exact
-    from data.clients import load_client
+    from data.clients import load_enrolled
     from data.encoded import examples
     from fedcore import adapters
     from fedcore.evaluation import heldout_losses
 
-    client, base, store = load_client(job.client), load_exact(job.base, job.base_digest), Home.current().server()
+    client, base, store = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest), Home.current().server()
     splits = examples(client, base, home=Home.current())
     found: dict[str, dict[str, float]] = {split: {} for split in ("tune", "test") if split in splits}
     for name, ref in candidates.items():

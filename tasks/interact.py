@@ -17,6 +17,7 @@ class InteractJob(Job):
     """`adapters` by cluster id (as text: JSON keys are); mixed adapters are cut to `rank`."""
 
     stage: ClassVar[str] = "interact"
+    stage_version: ClassVar[int] = 2
 
     clusters: Ref
     adapters: dict[str, Ref]
@@ -25,7 +26,10 @@ class InteractJob(Job):
 
 
 def compute(job: InteractJob) -> Made:
-    """One mixed adapter per cluster (`cluster-<id>`) and the bank's index (`bank`): adapters' hashes, centroids, temperature."""
+    """One mixed adapter per cluster (`cluster-<id>`) and the bank's index (`bank`): adapters' hashes, centroids, temperature.
+
+    In the record, by cluster: its rank, and the share of ‖Δ‖²_F that cutting to `rank` discarded.
+    """
     import torch
 
     from fedcore import adapters
@@ -39,8 +43,10 @@ def compute(job: InteractJob) -> Made:
     weights = INTERACTIONS[want.method](stacked, own=want.own, temperature=want.temperature)
     outputs: dict[str, Ref] = {}
     ranks: dict[str, int] = {}
+    discarded: dict[str, float] = {}
     for row, i in enumerate(ids):
-        made = mixed(own, {j: float(weights[row, column]) for column, j in enumerate(ids)}, rank=job.rank)
+        whole = mixed(own, {j: float(weights[row, column]) for column, j in enumerate(ids)})
+        made, discarded[str(i)] = adapters.cut(whole, job.rank)
         outputs[f"cluster-{i}"] = store.put(adapters.to_bytes(made), "adapter", ".safetensors")
         ranks[str(i)] = max(layer.rank for layer in made.values())
     index = {
@@ -49,7 +55,7 @@ def compute(job: InteractJob) -> Made:
         "temperature": want.router_temperature,
     }
     outputs["bank"] = store.put(json.dumps(index, sort_keys=True).encode(), "bank", ".json")
-    return Made(outputs, {"weights": weights.tolist(), "clusters": ids, "rank": ranks})
+    return Made(outputs, {"weights": weights.tolist(), "clusters": ids, "rank": ranks, "discarded": discarded})
 
 
 @task(name="interact", task_run_name="interact {label}", retries=1, **STAGE)

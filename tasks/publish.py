@@ -77,7 +77,7 @@ def metrics_of(record: RoundRecord) -> dict[str, float]:
         for prefix, losses in (("loss", c.test), ("tune", c.tune)):
             out |= {f"{prefix}_{what}/{name}": value for what, value in (losses or {}).items() if value is not None}
         if c.training is not None:
-            out[f"train_loss/{name}"] = c.training["train_loss"]
+            out[f"train_loss/{name}"] = c.training.train_loss
     for i, cluster in record.clusters.items():
         if cluster.aggregation_error is not None:
             out[f"aggregation_error/cluster-{i}"] = cluster.aggregation_error
@@ -116,7 +116,7 @@ def adapters_of(record: RoundRecord) -> Iterator[tuple[str, Ref, dict[str, str]]
         yield f"cluster-{i}", cluster.adapter, {"members": ",".join(cluster.members)}
     for name, c in sorted(record.clients.items()):
         if c.personal is not None:
-            yield f"client-{name}", c.personal, {"cluster": str(c.cluster), "trained_from": str((c.training or {}).get("echo"))}
+            yield f"client-{name}", c.personal, {"cluster": str(c.cluster), "trained_from": c.training.echo if c.training else ""}
 
 
 def told(text: str) -> dict[str, str]:
@@ -143,7 +143,9 @@ def publish_adapter(
         adapter = from_bytes(home.server().get(ref))
         write_peft(adapter, kernels(base_folder(base) / "unet", sorted(adapter)), Path(scratch), base=base)
         (Path(scratch) / "lineage.json").write_text(json.dumps(tags, indent=1, sort_keys=True))
-        model = client.create_logged_model(experiment, f"{name}-{owner}-r{number}", run, tags, model_type="lora")
+        title = f"{name}-{owner}-r{number}"
+        begun = client.search_logged_models([experiment], f"name = '{title}' AND tags.sha256 = '{ref.sha256}'", max_results=1)
+        model = begun[0] if begun else client.create_logged_model(experiment, title, run, tags, model_type="lora")
         client.log_model_artifacts(model.model_id, scratch)
         client.finalize_logged_model(model.model_id, "READY")
     try:
@@ -172,10 +174,9 @@ def publish_run(home: Home, name: str, only: int | None = None) -> tuple[str, st
     for tag, value in {"fedcore.rounds": str(federation.rounds), **about}.items():
         client.set_tag(parent, tag, value)
     client.log_dict(parent, federation.model_dump(mode="json"), "federation.json")
-    for record in records:
-        if only in (None, record.round):
-            publish_round(client, experiment, home, name, record, parent)
-            mark_published(home.server(), name, record)
+    treated = [r for r in records if only in (None, r.round)]
+    for record in treated:
+        publish_round(client, experiment, home, name, record, parent)
     best = champion(records)
     for owner, ref, _ in adapters_of(best):
         for version in client.search_model_versions(f"name='{name}.{owner}'"):
@@ -184,6 +185,8 @@ def publish_run(home: Home, name: str, only: int | None = None) -> tuple[str, st
     client.set_tag(parent, "fedcore.champion", str(best.round))
     if len(records) >= federation.rounds:
         client.set_terminated(parent, "FINISHED", int(records[-1].finished * 1000))
+    for record in treated:  # last: whatever ends this before is made up for by publishing again
+        mark_published(home.server(), name, record)
     return experiment, parent
 
 

@@ -1,12 +1,12 @@
 """Receive: on the server's side, every adapter a client handed over is checked before anything uses it; a bad one touches nobody else."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from prefect import task
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.home import Home
+from data.records import TrainingRecord
 from data.store import Ref
 from tasks._client import Outcome
 from tasks._dispatch import in_worker
@@ -14,7 +14,10 @@ from tasks.train import TrainJob
 
 
 class Expected(BaseModel):
-    """What the server sent out, and what must come back; `before` is the SHA-256 of the client's adapter of the round before."""
+    """What the server sent out, and what must come back.
+
+    `samples` is the number of pictures that the client enrolled with, `before` the SHA-256 of its adapter of the round before.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,13 +27,15 @@ class Expected(BaseModel):
     target: str
     base: str
     round: int
+    seed: int
+    samples: int
     before: str | None = None
 
     @classmethod
-    def of(cls, job: TrainJob, target: str, before: Ref | None) -> "Expected":
-        """From the job that the client was given, and its adapter of the round before."""
-        sha256 = before.sha256 if before else None
-        return cls(start=job.start, rank=job.rank, scale=job.scale, target=target, base=job.base, round=job.round, before=sha256)
+    def of(cls, job: TrainJob, target: str, samples: int, before: Ref | None) -> "Expected":
+        """From the job that the client was given, its pictures and its adapter of the round before."""
+        given = {name: getattr(job, name) for name in ("start", "rank", "scale", "base", "round", "seed")}
+        return cls(**given, target=target, samples=samples, before=before.sha256 if before else None)
 
 
 def refusal(outcome: Outcome, expected: Expected) -> str | None:
@@ -42,14 +47,16 @@ def refusal(outcome: Outcome, expected: Expected) -> str | None:
 
     if outcome.manifest is None or "adapter" not in outcome.manifest.outputs:
         return "handed over no adapter"
-    record: dict[str, Any] = outcome.manifest.record
-    if record.get("echo") != expected.start.sha256:
-        return f"trained from adapter {str(record.get('echo'))[:12]}, but was sent {expected.start.sha256[:12]}"
-    if record.get("round") != expected.round:
-        return f"answers for round {record.get('round')}, this is round {expected.round}"
-    samples = record.get("samples")
-    if not isinstance(samples, int) or samples < 1:
-        return f"reports {samples!r} pictures"
+    try:
+        record = TrainingRecord.model_validate(outcome.manifest.record)
+    except ValidationError as error:
+        return f"its account of the training is wrong at '{'.'.join(str(part) for part in error.errors()[0]['loc'])}'"
+    if record.echo != expected.start.sha256:
+        return f"trained from adapter {record.echo[:12]!r}, but was sent {expected.start.sha256[:12]}"
+    if record.round != expected.round:
+        return f"answers for round {record.round}, this is round {expected.round}"
+    if record.samples != expected.samples:
+        return f"reports {record.samples} pictures, enrolled with {expected.samples}"
     store, shapes = Home.current().server(), target_shapes(load_base(expected.base).unet, expected.target)  # type: ignore[arg-type]
     ref = outcome.manifest.outputs["adapter"]
     if ref.sha256 == expected.before:
@@ -60,7 +67,7 @@ def refusal(outcome: Outcome, expected: Expected) -> str | None:
     try:
         adapter = adapters.from_bytes(store.get(ref))
         adapters.check(adapter, shapes, rank=expected.rank)
-        began, _ = adapters.fitted(adapters.from_bytes(store.get(expected.start)), expected.rank, expected.scale)
+        began, _ = adapters.fitted(adapters.from_bytes(store.get(expected.start)), expected.rank, expected.scale, seed=expected.seed)
     except (AdapterRefused, StoreError) as error:
         return str(error)
     if adapters.to_bytes(adapter) == adapters.to_bytes(began):

@@ -34,17 +34,17 @@ def compute(job: TrainJob) -> Made:
     import torch
 
     from data.base.load import load_exact
-    from data.clients import load_client
+    from data.clients import load_enrolled
     from data.encoded import examples
     from fedcore import adapters
     from fedcore.evaluation import heldout_losses
     from fedcore.seeds import derive
     from fedcore.training import train as fine_tune
 
-    client, base, store = load_client(job.client), load_exact(job.base, job.base_digest), Home.current().server()
+    client, base, store = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest), Home.current().server()
     splits = examples(client, base, home=Home.current())
     sent = adapters.from_bytes(store.get(job.start))
-    start, discarded = adapters.fitted(sent, job.rank, job.scale)
+    start, discarded = adapters.fitted(sent, job.rank, job.scale, seed=job.seed)
     seed = derive(job.seed, "train", job.round, job.client)
     unfinished = Checkpoint(Home.current().private(job.client), job.key())
     trained = fine_tune(

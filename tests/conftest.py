@@ -15,6 +15,15 @@ settings.register_profile("fedcore", deadline=None, max_examples=20, derandomize
 settings.load_profile("fedcore")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in two processes: those that look at the one federation go first and stay together, others by their file."""
+    together = {item for item in items if "world" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item not in together)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("federation" if item in together else item.path.name))
+
+
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Stable Diffusion on disk."""

@@ -1,6 +1,7 @@
 """The folder of a base model: where it lies, whether its parts are there, and the digest that names its weights."""
 
 import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,3 +35,9 @@ def digest(folder: Path) -> str:
     for file in sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file()):
         total.update(file.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
+
+
+def text_width(folder: Path) -> int:
+    """The width of the text encoder's hidden states."""
+    config: dict[str, int] = json.loads((folder / "text_encoder" / "config.json").read_text())
+    return config["hidden_size"]

@@ -9,7 +9,7 @@ from fedcore.adapters import Adapter, Layer, concatenated, layer_names
 
 @dataclass(frozen=True)
 class Aggregated:
-    """One cluster's adapter, and per layer the share of ‖·‖²_F that the rule gave up knowingly (0 for exact rules)."""
+    """One cluster's adapter, and per layer the share of ‖·‖²_F that truncation gave up (0 where nothing is truncated)."""
 
     adapter: dict[str, Layer]
     discarded: dict[str, float]

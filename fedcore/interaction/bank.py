@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedcore.adapters import Adapter, Layer, concatenated, layer_names, truncated
+from fedcore.adapters import Adapter, Layer, concatenated, layer_names
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,10 @@ def route(bank: Bank, requirement: Tensor) -> dict[int, float]:
     return {cluster: float(w) for cluster, w in zip(sorted(bank.adapters), weights, strict=True)}
 
 
-def mixed(adapters: Mapping[int, Adapter], weights: Mapping[int, float], *, rank: int | None = None) -> dict[str, Layer]:
-    """Σ w_c Δ_c as one adapter: exact in one pass, by concatenated factors; cut to `rank` where one is given."""
+def mixed(adapters: Mapping[int, Adapter], weights: Mapping[int, float]) -> dict[str, Layer]:
+    """Σ w_c Δ_c as one adapter: exact, by concatenated factors, at rank Σ r_c."""
     ids = sorted(c for c, w in weights.items() if w != 0)
     out: dict[str, Layer] = {}
     for name in layer_names(adapters[c] for c in ids):
-        layer = concatenated([adapters[c][name] for c in ids], [weights[c] for c in ids])
-        out[name] = layer if rank is None else truncated(layer, rank).layer
+        out[name] = concatenated([adapters[c][name] for c in ids], [weights[c] for c in ids])
     return out

@@ -14,6 +14,7 @@ from fedcore.pretraining.loop import fast_precision
 from fedcore.pretraining.pictures import VARIANTS
 from fedcore.pretraining.text import WIDTH
 from fedcore.seeds import derive, generator
+from fedcore.training import noised, snr_weights
 
 GAMMA = 5.0
 
@@ -81,7 +82,7 @@ class TextToLatent(nn.Module):
         return prediction.float()
 
 
-VARIANT_SHARE = 0.12
+VARIANT_SHARE = 0.2
 CENTRED = 2
 MOVED_SHARE = 0.15
 """Moved pictures teach shapes wherever they lie; most come centred, as clients' pictures do."""
@@ -110,9 +111,8 @@ def diffusion_loss(
     This is min-SNR weighting (arXiv 2303.09556) of the v-error, shifted by one so that the noisiest steps, where the
     composition is decided and SNR goes to zero, keep weight 1.
     """
-    alphas = new_scheduler().alphas_cumprod
-    snr = alphas / (1 - alphas)
-    weights = (snr.clamp(max=GAMMA) + 1) / (snr + 1)
+    scheduler = new_scheduler()
+    weights = snr_weights(scheduler, GAMMA)
     if set(filter(None, data.looks)) - set(VARIANTS) or set(data.styles) - set(STYLE_WORDS):
         raise ValueError("a look or style has no words in captions.STYLE_WORDS")
 
@@ -121,12 +121,11 @@ def diffusion_loss(
         clean, captions = draw_batch(data, batch, random.Random(derive(seed, "captions", step, rank)))
         tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         strata = (torch.arange(batch) + torch.rand(batch, generator=noise_from)) / batch
-        timesteps = (strata * len(alphas)).long()
-        noise = torch.randn(clean.shape, generator=noise_from)
-        a, s = alphas[timesteps].sqrt()[:, None, None, None], (1 - alphas[timesteps]).sqrt()[:, None, None, None]
+        timesteps = (strata * len(weights)).long()
+        noisy, target = noised(scheduler, clean, torch.randn(clean.shape, generator=noise_from), timesteps)
         with fast_precision():
-            predicted = model(a * clean + s * noise, timesteps, tokens)
-        error = (predicted - (a * noise - s * clean)).square().mean(dim=(1, 2, 3))
+            predicted = model(noisy, timesteps, tokens)
+        error = (predicted - target).square().mean(dim=(1, 2, 3))
         value: Tensor = (weights[timesteps] * error).mean()
         return value
 

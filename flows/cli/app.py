@@ -27,7 +27,7 @@ def settings() -> None:
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "fedcore,data,tasks",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "fedcore,data,tasks,flows",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "HF_HUB_OFFLINE": "1",
@@ -45,6 +45,9 @@ def main() -> None:
     except FedcoreError as error:
         tell(str(error))
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        tell(f"{error.filename}: {error.strerror}")
+        raise SystemExit(1) from None
     except Exception:
         try:
             insist_on_space()  # whichever database or library ran out first, this is the reason

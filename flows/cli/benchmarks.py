@@ -1,5 +1,7 @@
 """`fedcore benchmark …`."""
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +22,7 @@ def benchmark_statements(
     """How well clusters match the true styles when every client phrases its wish in other words."""
     settings()
     from data.federations import read_federation
-    from flows.benchmark import statements
+    from flows.benchmarks.statements import statements
 
     scores = []
     for number, clusters, ari in statements(file, read_federation(file, [], None), paraphrases):
@@ -28,3 +30,28 @@ def benchmark_statements(
         console.print(f"set {number:2}: {clusters} clusters, ARI {ari:.2f}")
     exact = sum(score == 1.0 for score in scores)
     console.print(f"mean ARI {sum(scores) / len(scores):.2f} over {len(scores)} sets of statements, {exact} of them exactly right")
+
+
+@benchmark.command("overhead")
+def benchmark_overhead(
+    file: Annotated[Path, typer.Argument(help="The federation to run, in a state folder that is removed afterwards.")] = DEMO,
+) -> None:
+    """What a round costs beside model computation (Prefect, MLflow, the store, the checks), on a warm server."""
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["FEDCORE_HOME"] = scratch
+        settings()
+        from data.clients import remember_clients
+        from data.federations import client_folder, read_federation
+        from data.home import Home
+        from data.records import bind
+        from flows.benchmarks.overhead import overhead
+
+        federation, home = read_federation(file, [], None), Home.current()
+        bind(home.server(), federation)
+        remember_clients(home, federation.name, client_folder(file))
+        console.print(f"{federation.name}: {len(federation.clients)} clients, {federation.rounds} rounds; the first also starts everything")
+        for cost in overhead(home, federation.name):
+            console.print(
+                f"round {cost.round}: {cost.wall:6.1f} s, of which {cost.computing:6.1f} s some stage was computed; "
+                f"rest {cost.rest:5.2f} s ({100 * cost.share:.1f} %)"
+            )

@@ -131,7 +131,7 @@ def publish(
     if not records:
         raise InputError(f"run '{name}' has no finished round yet; `fedcore resume {name}` continues it")
     missing = [r for r in records if rebuild or not is_published(home.server(), name, r)]
-    with console.status(f"publishing {len(missing)} rounds …"):
+    with home.lock(name), console.status(f"publishing {len(missing)} rounds …"):
         for record in missing:
             publish_run(home, name, record.round)
     console.print(f"{name}: published {len(missing)} of {len(records)} rounds")

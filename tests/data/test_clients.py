@@ -59,9 +59,9 @@ def test_a_wrong_client_file_is_refused_with_its_path_and_the_field(tmp_path: Pa
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_client_file_is_answered_with_those_that_are_there(tmp_path: Path) -> None:
+def test_a_missing_client_file_is_named(tmp_path: Path) -> None:
     client(tmp_path)
-    with pytest.raises(ConfigError, match=r"c11\.yaml: there is no such client file; the folder has c01"):
+    with pytest.raises(ConfigError, match=r"c11\.yaml: there is no such client file$"):
         load_client("c11", tmp_path)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from data.clients import Client, load_client
@@ -12,6 +13,7 @@ from data.encoded import examples
 from data.home import Home
 from data.tables import Split, write_table
 from fedcore.base import BaseModel
+from fedcore.errors import TableError
 from fedcore.prompts import encode
 from fedcore.training import Examples
 from tests.tiny import picture, png
@@ -55,7 +57,6 @@ def test_a_shuffled_table_keeps_every_picture_with_its_caption(base: BaseModel, 
     home, order = Home(tmp_path / "home"), [4, 2, 0, 3, 1]
     plain = examples(client(tmp_path, [0, 1, 2, 3, 4]), base, home=home)["train"]
     shuffled = examples(client(tmp_path, order), base, home=home)["train"]
-    assert len(caches(home)) == 2
     for here, there in ((0, 2), (1, 1), (2, 0)):
         torch.testing.assert_close(shuffled.mean[here], plain.mean[there], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(shuffled.tokens[here], plain.tokens[there])
@@ -70,8 +71,26 @@ def test_the_cache_is_used_again_and_never_for_another_table_or_base(base: BaseM
     assert path.stat().st_mtime == 1
     assert torch.equal(first["train"].mean, again["train"].mean)
     examples(mine, replace(base, digest="another"), home=home)
-    examples(client(tmp_path, [0, 1]), base, home=home)
-    assert len(caches(home)) == 3
+    assert len(caches(home)) == 2
+    fewer = examples(client(tmp_path, [0, 2]), base, home=home)
+    torch.testing.assert_close(fewer["train"].mean[1], first["train"].mean[1], rtol=1e-4, atol=1e-5)
+    assert len(caches(home)) == 2  # what was encoded of the old table is gone
+
+
+def test_only_their_owner_can_read_them_and_a_damaged_one_is_made_anew(base: BaseModel, tmp_path: Path) -> None:
+    home, mine = Home(tmp_path / "home"), client(tmp_path, [0, 1, 2])
+    first = examples(mine, base, home=home)
+    (path,) = caches(home)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(examples(mine, base, home=home)["train"].mean, first["train"].mean)
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_row(base: BaseModel, tmp_path: Path) -> None:
+    write_table(tmp_path / "c01.parquet", [(png(0), "a", None), (b"none", "b", None), (png(2), "c", None)])
+    (tmp_path / "c01.yaml").write_text("statement: x\npictures: c01.parquet\n")
+    with pytest.raises(TableError, match=r"^row 1: not a readable picture"):
+        examples(load_client("c01", tmp_path), base, home=Home(tmp_path / "home"))
 
 
 def test_encodings_lie_on_the_clients_side_only(base: BaseModel, tmp_path: Path) -> None:

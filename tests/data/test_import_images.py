@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,7 +27,7 @@ def folder(tmp_path: Path, files: dict[str, bytes | str]) -> Path:
 
 def rows(tmp_path: Path, root: Path) -> tuple[list[Row], list[tuple[str, str]]]:
     done = import_images(root, tmp_path / "out.parquet")
-    made = read_table(tmp_path / "out.parquet")
+    made = read_table((tmp_path / "out.parquet").read_bytes(), "out.parquet")
     assert done.rows == len(made)
     return made, done.skipped
 
@@ -172,3 +173,26 @@ def test_progress_may_be_watched_and_captions_read_alone(tmp_path: Path) -> None
     import_images(root, tmp_path / "out.parquet", track=lambda paths: (seen.extend(p.name for p in paths), paths)[1])
     assert seen == ["a.png", "b.png"]
     assert captions(root) == {}
+
+
+def test_sixteen_bits_of_grey_are_scaled(tmp_path: Path) -> None:
+    """Pillow would clip them to white."""
+    root = folder(tmp_path, {"deep.txt": "a ramp"})
+    ramp = np.linspace(0, 60_000, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(ramp).save(root / "deep.tiff")
+    made, _ = rows(tmp_path, root)
+    assert abs(np.asarray(picture(made[0].image, 64)).mean() - 30_000 / 257) < 3
+
+
+def test_a_picture_that_breaks_the_library_is_only_listed(tmp_path: Path) -> None:
+    """One wrong byte in its EXIF: Pillow raises a TypeError."""
+    root = folder(tmp_path, {"good.png": png(1), "good.txt": "a square", "odd.txt": "a square"})
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "maker", 72.0
+    whole = encoded(random_picture(2), "JPEG", exif=exif)
+    wrong = whole.index(b"Exif") + 43
+    (root / "odd.jpg").write_bytes(whole[:wrong] + b"\x01" + whole[wrong + 1 :])
+    made, skipped = rows(tmp_path, root)
+    assert len(made) == 1
+    assert [name for name, _ in skipped] == ["odd.jpg"]
+    assert "not a readable picture (TypeError" in skipped[0][1]

@@ -34,7 +34,10 @@ def test_it_keeps_what_was_noted_last_and_forgets_who_was_struck(store: Store) -
     journal.note("aggregate", {"cluster 1": "k4"})
     journal.strike("train", ["c2", "never there"])
     assert read_journal(store, "demo", 2) == {"train": {"c1": "k1"}, "aggregate": {"cluster 0": "k3", "cluster 1": "k4"}}
-    Journal(store, "demo", 2).note("train", {"c3": "k5"})
+    again = Journal(store, "demo", 2)
+    again.note("train", {"c3": "k5"})
+    assert read_journal(store, "demo", 2) == {"train": {"c3": "k5"}, "aggregate": {"cluster 0": "k3", "cluster 1": "k4"}}
+    again.end()
     assert read_journal(store, "demo", 2) == {"train": {"c3": "k5"}}
     assert read_journal(store, "demo", 1) == {}
 

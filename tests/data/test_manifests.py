@@ -38,7 +38,7 @@ def test_a_missing_or_damaged_blob_means_that_the_stage_is_not_done(tmp_path: Pa
     store = Store(tmp_path)
     made = manifest(adapter=store.put(b"a", "adapter", ".bin"), log=store.put(b"b", "log", ".txt"))
     write(store, made)
-    blob = store.local_path(made.outputs["log"])
+    blob = Path(store.root, made.outputs["log"].uri)
     blob.unlink()
     if content:
         blob.write_bytes(content)

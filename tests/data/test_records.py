@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from data.records import ClientRecord, RoundRecord, bind, bound, champion, names, read_round, rounds, write_round
+from data.records import ClientRecord, RoundRecord, bind, bound, champion, extend, names, read_round, rounds, write_round
 from data.store import Ref, Store
 from fedcore.config import Federation, federation
 from fedcore.errors import ConfigError
@@ -21,7 +21,7 @@ def configuration(**values: Any) -> Federation:
 def record(number: int = 1, tune: dict[str, float | None] | None = None, **values: Any) -> RoundRecord:
     """A round whose clients' personal tuning losses are `tune`."""
     clients = {c: ClientRecord(samples=4, tune=None if v is None else {**LOSSES, "personal": v}) for c, v in (tune or {}).items()}
-    plain = {"clusters_ref": REF, "bank": REF, "gallery": REF, "clusters": {}, "styles": {}, "silhouette": None}
+    plain = {"clusters_ref": REF, "bank": REF, "gallery": REF, "base": "b", "clusters": {}, "styles": {}, "silhouette": None}
     return RoundRecord(
         **{"round": number, "clients": clients, **plain, "bytes_up": 1, "bytes_down": 2, "seconds": 1.0, "finished": 1e9, **values}
     )
@@ -88,6 +88,24 @@ def test_an_unknown_run_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     bind(store, configuration(name="a"))
     with pytest.raises(ConfigError, match=r"there is no run 'demo'; known: a, b$"):
         bound(store, "demo")
+
+
+def test_a_complete_run_is_extended_once_by_the_same_caller(tmp_path: Path) -> None:
+    """A schedule's run adds rounds; its retry after a crash must not add more."""
+    store = Store(tmp_path)
+    bind(store, configuration(rounds=1))
+    extend(store, "demo", 2, by="monday")
+    assert bound(store, "demo").rounds == 1  # not complete yet
+    write_round(store, "demo", record(1))
+    extend(store, "demo", 0, by="monday")
+    assert bound(store, "demo").rounds == 1
+    extend(store, "demo", 1, by="monday")
+    assert bound(store, "demo").rounds == 2
+    write_round(store, "demo", record(2))
+    extend(store, "demo", 1, by="monday")
+    assert bound(store, "demo").rounds == 2
+    extend(store, "demo", 1, by="tuesday")
+    assert bound(store, "demo").rounds == 3
 
 
 # Rounds

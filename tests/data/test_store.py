@@ -56,9 +56,9 @@ def test_a_blob_is_named_by_its_content_and_comes_back(store: Store) -> None:
 
 def test_equal_content_is_stored_once_and_not_written_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    path = store.local_path(store.put(b"same", "x", ".bin"))
+    path = Path(store.root, store.put(b"same", "x", ".bin").uri)
     written = path.stat().st_ino
-    assert store.local_path(store.put(b"same", "x", ".bin")).stat().st_ino == written
+    assert Path(store.root, store.put(b"same", "x", ".bin").uri).stat().st_ino == written
     store.put(b"other", "x", ".bin")
     assert len(files(tmp_path / "blobs")) == 2
 
@@ -66,7 +66,7 @@ def test_equal_content_is_stored_once_and_not_written_again(tmp_path: Path) -> N
 def test_a_damaged_blob_is_found_by_its_hash_and_healed_by_storing_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     ref = store.put(b"weights", "adapter", ".bin")
-    store.local_path(ref).write_bytes(b"weighty")
+    Path(store.root, ref.uri).write_bytes(b"weighty")
     assert not store.holds(ref)
     with pytest.raises(StoreError, match=rf"^adapter {ref.sha256[:12]} in .* is damaged; run `fedcore resume`"):
         store.get(ref)
@@ -75,10 +75,32 @@ def test_a_damaged_blob_is_found_by_its_hash_and_healed_by_storing_again(tmp_pat
 
 
 def test_a_missing_blob_is_named(store: Store) -> None:
-    ref = Ref(uri="blobs/00/00", sha256="0" * 64, kind="gallery", bytes=1)
+    ref = Ref(uri=f"blobs/00/{'0' * 64}", sha256="0" * 64, kind="gallery", bytes=1)
     assert not store.holds(ref)
     with pytest.raises(StoreError, match=r"^gallery 000000000000 is missing from .*; run `fedcore resume`"):
         store.get(ref)
+
+
+def test_a_reference_opens_no_other_file_and_reads_no_more_than_it_says(tmp_path: Path) -> None:
+    """It may come from a client: its place and size are its word, its hash is checked."""
+    store = Store(tmp_path / "store")
+    (tmp_path / "secret").write_bytes(b"weights")
+    ref = store.put(b"weights", "adapter", ".bin")
+    assert store.get(ref) == b"weights"
+    for place in ("../secret", f"blobs/../../secret/{ref.sha256}", f"blobs/00/{'0' * 64}.bin"):
+        with pytest.raises(StoreError, match="which is no place of such a blob"):
+            store.get(ref.model_copy(update={"uri": place}))
+    Path(store.root, ref.uri).write_bytes(b"weights" * 1000)
+    with pytest.raises(StoreError, match="damaged"):
+        store.get(ref)
+    with pytest.raises(StoreError, match="damaged"):
+        store.get(store.put(b"weights", "adapter", ".bin").model_copy(update={"bytes": 3}))
+
+
+@pytest.mark.parametrize("address", ["foo://bucket", "s4://x"])
+def test_an_address_that_cannot_be_opened_is_named(address: str) -> None:
+    with pytest.raises(StoreError, match=f"^store '{address}': "):
+        Store(address)
 
 
 def test_a_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:

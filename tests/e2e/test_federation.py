@@ -4,13 +4,17 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import CANARY, CLIENTS, Ran, World
+from data.home import Home
+from data.results import results as results_of
+from data.tables import write_table
+from tests.e2e.conftest import CANARY, CLIENTS, Ran, World, write_world
 
 
 def manifests(world: World) -> dict[str, float]:
@@ -19,11 +23,8 @@ def manifests(world: World) -> dict[str, float]:
     return {f"{p.parent.name}/{p.stem}": json.loads(p.read_text())["finished"] for p in found}
 
 
-def results(world: World) -> dict[str, object]:
-    shown = world.fedcore("results", "demo", "--json")
-    assert shown.code == 0, shown.output
-    made: dict[str, object] = json.loads(shown.output)
-    return made
+def results(world: World) -> dict[str, Any]:
+    return results_of(Home(world.home), "demo")
 
 
 def test_a_federation_runs_and_shows_its_table(ran: Ran) -> None:
@@ -33,29 +34,31 @@ def test_a_federation_runs_and_shows_its_table(ran: Ran) -> None:
 
 
 def test_results_have_the_documented_shape(ran: Ran, world: World) -> None:
-    made = results(world)
+    shown = world.fedcore("results", "demo", "--json")
+    made = json.loads(shown.output)
+    assert made == json.loads(json.dumps(results(world)))
     assert set(made) == {"name", "state", "config", "rounds", "clients", "clusters", "summary", "artifacts"}
     assert made["name"] == "demo"
     assert made["state"] == "finished"
-    first, second = made["rounds"]  # type: ignore[misc]
+    first, second = made["rounds"]
     assert set(first) == {"round", "seconds", "bytes_up", "bytes_down", "clusters", "clients_failed", "aggregation_error"}
     assert sorted(c for members in second["clusters"].values() for c in members) == sorted(CLIENTS)
     assert first["clients_failed"] == {}
-    assert [c["id"] for c in made["clients"]] == sorted(CLIENTS)  # type: ignore[attr-defined]
-    for client in made["clients"]:  # type: ignore[attr-defined]
+    assert [c["id"] for c in made["clients"]] == sorted(CLIENTS)
+    for client in made["clients"]:
         assert set(client) == {"id", "style", "samples", "cluster", "adapter_sha256", "loss"}
         assert client["samples"] == 8
         assert set(client["loss"]) == {"base", "cluster", "other_cluster", "personal"}
         assert client["loss"]["personal"] != client["loss"]["base"]
         assert any((world.home / "server" / "blobs").rglob(f"{client['adapter_sha256']}*"))
-    assert set(made["summary"]) == {"ari", "gain_personal_mean", "style_accuracy", "seconds"}  # type: ignore[call-overload]
-    for cluster in made["clusters"]:  # type: ignore[attr-defined]
+    assert set(made["summary"]) == {"ari", "gain_personal_mean", "style_accuracy", "seconds"}
+    for cluster in made["clusters"]:
         assert set(cluster) == {"id", "size", "rank", "adapter_sha256"}
 
 
 def test_the_gallery_shows_every_model_and_prompt(ran: Ran, world: World) -> None:
     picture = Image.open(world.home / "demo" / "gallery.png")
-    rows = 1 + len(results(world)["clusters"]) + 1  # type: ignore[arg-type]
+    rows = 1 + len(results(world)["clusters"]) + 1
     assert picture.height > rows * 32
     assert len(np.unique(np.asarray(picture))) > 20
 
@@ -66,7 +69,7 @@ def test_prefect_keeps_a_round_s_progress_table_and_gallery(ran: Ran, world: Wor
     assert kept["demo-progress-2"] == ("progress", 100)
     assert kept["demo-round-2"][0] == "table"
     rows = {row["client"]: row for row in json.loads(kept["demo-round-2"][1])}
-    for c in results(world)["clients"]:  # type: ignore[attr-defined]
+    for c in results(world)["clients"]:
         assert (rows[c["id"]]["cluster"], rows[c["id"]]["loss of personal"]) == (c["cluster"], pytest.approx(c["loss"]["personal"]))
     assert kept["demo-gallery-2"][0] == "image"
 
@@ -119,12 +122,12 @@ def test_running_again_recomputes_nothing_and_more_rounds_only_add_theirs(ran: R
     after = manifests(world)
     assert {k: after[k] for k in before} == before
     new = sorted(k.split("/")[0] for k in set(after) - set(before))
-    clusters = len(results(world)["clusters"])  # type: ignore[arg-type]
+    clusters = len(results(world)["clusters"])
     # requirements and fresh adapters do not depend on the round, and the same wishes give the same clusters
     assert [n for n in new if n != "cluster"] == sorted(
         ["aggregate"] * clusters + ["evaluate"] * 4 + ["gallery", "interact"] + ["train"] * 4
     )
-    assert len(results(world)["rounds"]) == 3  # type: ignore[arg-type]
+    assert len(results(world)["rounds"]) == 3
 
 
 def test_the_same_name_with_another_configuration_is_refused(ran: Ran, world: World) -> None:
@@ -137,22 +140,19 @@ def test_the_same_name_with_another_configuration_is_refused(ran: Ran, world: Wo
 def test_a_client_that_fails_is_named_and_the_others_go_on(
     ran: Ran, world: World, server: dict[str, str], tmp_path: Path, base_folder: Path
 ) -> None:
-    from data.tables import write_table
-    from tests.e2e.conftest import write_world
-
     broken = write_world(tmp_path, base_folder)
     write_table(broken.root / "demo" / "c02.parquet", [(b"\x89PNG no picture", "cat", None)])
     done = broken.fedcore("run", str(broken.file), "--set", "rounds=1", **server)
     assert done.code == 0, done.output
     assert "c02" in done.output
-    (first,) = results(broken)["rounds"]  # type: ignore[misc]
+    (first,) = results(broken)["rounds"]
     assert list(first["clients_failed"]) == ["c02"]
     assert "not a readable picture" in first["clients_failed"]["c02"]
     assert sorted(c for members in first["clusters"].values() for c in members) == ["c01", "c04", "c05"]
-    same = {c["id"]: c["adapter_sha256"] for c in results(broken)["clients"]}  # type: ignore[attr-defined]
+    same = {c["id"]: c["adapter_sha256"] for c in results(broken)["clients"]}
     record = json.loads((world.home / "server" / "runs" / "demo" / "round-0001.json").read_text())
     for client in ("c01", "c04", "c05"):  # another's failure does not change a byte of theirs
         assert same[client] == record["clients"][client]["personal"]["sha256"]
-    strict = broken.fedcore("run", str(broken.file), "--set", "quorum=1.0", "--name", "strict", **server)
+    strict = broken.fedcore("run", str(broken.file), "--set", "quorum=1.0", "--name", "strict_one", **server)
     assert strict.code == 1
     assert "quorum" in strict.output

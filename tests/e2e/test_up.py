@@ -85,20 +85,23 @@ def family(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Itera
         yield family
 
 
-def finished(world: World, stage: str) -> set[str]:
-    """The jobs of a stage that are done."""
-    return {p.stem for p in (world.home / "server" / "manifests").rglob("*.json") if p.parent.name == stage}
+def finished(world: World, stage: str) -> dict[str, float]:
+    """The jobs of a stage that are done, with the time."""
+    found = [p for p in (world.home / "server" / "manifests").rglob("*.json") if p.parent.name == stage]
+    return {p.stem: json.loads(p.read_text())["finished"] for p in found}
 
 
 def test_the_pool_takes_shards_and_a_worker_s_death_costs_only_what_was_not_done(family: Family) -> None:
-    struck: list[set[str]] = []
+    done_before: dict[str, float] = {}
+    killed: list[int] = []
 
     def strike() -> None:
         until(lambda: bool(finished(family.world, "train")), "a first trained client", 400)
-        struck.append(finished(family.world, "train"))
         for pid, command in family.members().items():
             if "flow-run execute" in command or "flow_runs" in command or "prefect.engine" in command:
                 os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+        done_before.update(finished(family.world, "train"))
 
     striking = threading.Thread(target=strike)
     striking.start()
@@ -107,8 +110,10 @@ def test_the_pool_takes_shards_and_a_worker_s_death_costs_only_what_was_not_done
     assert done.code == 0, done.output
     record = json.loads((family.world.home / "server" / "runs" / "demo" / "round-0001.json").read_text())
     assert {c: who["failed"] for c, who in record["clients"].items()} == dict.fromkeys(sorted(CLIENTS))
-    assert len(finished(family.world, "train")) == len(CLIENTS)  # nobody twice: keys would be the same, times are checked elsewhere
-    assert struck
+    after = finished(family.world, "train")
+    assert killed
+    assert 0 < len(done_before) < len(CLIENTS) == len(after)
+    assert {key: after[key] for key in done_before} == done_before  # not done again
     with family.client() as client:
         assert "gallery gallery r1" in {run.name for run in client.read_flow_runs()}  # by a worker of the pool, not by the round itself
 

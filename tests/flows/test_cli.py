@@ -49,7 +49,7 @@ def test_wrong_federation_files(here: Path, base_folder: Path, monkeypatch: pyte
         ("f.yaml", "--set", "adapter.rank=0"): "f.yaml: adapter.rank",
         ("f.yaml", "--set", "rounds"): "--set rounds: expected key=value",
         ("f.yaml", "--set", "base=/nowhere"): "base '/nowhere': /nowhere holds no model_index.json",
-        ("f.yaml", "--set", "clients=[c2]"): "there is no such client file; the folder has c1",
+        ("f.yaml", "--set", "clients=[c2]"): "c2.yaml: there is no such client file",
     }.items():
         code, said = fedcore(monkeypatch, capsys, "run", *arguments)
         assert (code, expected in said, said.count("\n")) == (2, True, 1), said

@@ -46,9 +46,12 @@ def put(home: Home, blob: bytes) -> Ref:
 def hand_over(home: Home, base_folder: Path, sent: Adapter, blob: bytes, before: str | None = None, **record: Any) -> Outcome:
     """One client's outcome as the server judges it."""
     start = put(home, adapters.to_bytes(sent))
-    told = {"echo": start.sha256, "round": 1, "samples": 8} | record
+    account = {"echo": start.sha256, "round": 1, "samples": 8, "loss": {"before": 1.0, "after": 0.5}, "train_loss": 0.5, "discarded": 0.0}
+    told = {name: value for name, value in {**account, **record}.items() if value is not None}
     manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs={"adapter": put(home, blob)}, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
-    expected = Expected(start=start, rank=4, scale=1.0, target="attention", base=str(base_folder), round=1, before=before)
+    expected = Expected(
+        start=start, rank=4, scale=1.0, target="attention", base=str(base_folder), round=1, seed=0, samples=8, before=before
+    )
     (outcome,) = checked([Outcome(client="c1", status="ok", manifest=manifest)], [expected])
     return outcome
 
@@ -100,8 +103,14 @@ def test_a_bad_file_is_refused(
     [
         ({"echo": "0" * 64}, "but was sent"),
         ({"round": 0}, "answers for round 0"),
-        ({"samples": 0}, "reports 0 pictures"),
-        ({"samples": "many"}, "reports 'many' pictures"),
+        ({"samples": 9}, "reports 9 pictures, enrolled with 8"),
+        ({"samples": 0}, "wrong at 'samples'"),
+        ({"samples": True}, "wrong at 'samples'"),
+        ({"samples": "many"}, "wrong at 'samples'"),
+        ({"train_loss": None}, "wrong at 'train_loss'"),
+        ({"train_loss": float("nan")}, "wrong at 'train_loss'"),
+        ({"loss": {"before": 1.0}}, "wrong at 'loss.after'"),
+        ({"diary": "dear diary"}, "wrong at 'diary'"),
     ],
 )
 def test_a_wrong_story_is_refused(
@@ -128,7 +137,7 @@ def test_the_adapter_it_was_sent_is_refused(home: Home, base_folder: Path, sent:
 
 def test_what_was_only_cut_to_rank_is_refused_too(home: Home, base: BaseModel, base_folder: Path) -> None:
     wide = tiny.random_adapter(target_shapes(base.unet, "attention"), 6, "wide")
-    cut, discarded = adapters.fitted(wide, 4, 1.0)
+    cut, discarded = adapters.fitted(wide, 4, 1.0, seed=0)
     assert discarded > 0
     outcome = hand_over(home, base_folder, wide, adapters.to_bytes(cut))
     assert outcome.status == "refused"

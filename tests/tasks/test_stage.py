@@ -7,7 +7,7 @@ from tasks.encode import EncodeJob
 
 
 def ref(content: str, uri: str = "blobs/x") -> Ref:
-    return Ref(uri=uri, sha256=content, kind="adapter", bytes=1)
+    return Ref(uri=uri, sha256=content * 32, kind="adapter", bytes=1)
 
 
 def test_where_things_lie_is_not_part_of_the_key() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedcore.adapters import cut
 from fedcore.errors import AdapterRefused
 from fedcore.interaction.bank import Bank, mixed, route
 from tests.tiny import dense, random_adapter
@@ -37,7 +38,8 @@ def test_a_mixture_is_the_dense_weighted_sum() -> None:
 
 
 def test_a_mixture_cut_to_a_rank_is_the_best_one_of_that_rank() -> None:
-    made = mixed(ADAPTERS, WEIGHTS, rank=2)
+    made, discarded = cut(mixed(ADAPTERS, WEIGHTS), 2)
+    assert 0 < discarded < 1
     for name, want in sums().items():
         u, s, vt = torch.linalg.svd(want, full_matrices=False)
         torch.testing.assert_close(dense(made[name]), (u[:, :2] * s[:2]) @ vt[:2])

@@ -1,6 +1,8 @@
 """Captions name what they should, as often as they should."""
 
 import random
+from functools import lru_cache
+from itertools import product
 
 import pytest
 
@@ -16,14 +18,17 @@ def captions(look: str, n: int = 2000) -> list[str]:
     return [caption(NAMES, look, draw) for _ in range(n)]
 
 
-def spoken(look: str) -> set[str]:
-    """The look's words in both spellings."""
-    words = set(STYLE_WORDS[look])
-    return words | {w.replace("colour", "color") for w in words} | {w.replace("grey", "gray") for w in words}
+@lru_cache
+def phrases(look: str) -> frozenset[str]:
+    """All that can be said of a look, every alternative of every phrase."""
+    ways = (" ".join(words).replace("_", " ") for p in STYLE_WORDS[look] for words in product(*(w.split("|") for w in p.split())))
+    return frozenset(ways)
 
 
 def has_style(text: str, look: str) -> bool:
-    return any(word in text for word in spoken(look))
+    """In either spelling."""
+    said = text.replace("color", "colour").replace("gray", "grey")
+    return any(phrase in said for phrase in phrases(look))
 
 
 def has_name(text: str) -> bool:

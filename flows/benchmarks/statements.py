@@ -1,15 +1,25 @@
-"""Benchmarks: what the defaults rest on, measured anew by `fedcore benchmark …`."""
+"""How well clusters match the true styles when every client phrases its wish in other words."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.base.load import load_base
 from data.clients import load_client
 from data.federations import client_folder
 from fedcore.config import Federation
 from fedcore.errors import ConfigError
+
+
+class Paraphrases(BaseModel):
+    """Sets of statements by client."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sets: Annotated[list[dict[str, str]], Field(min_length=1)]
 
 
 def statements(file: Path, federation: Federation, paraphrases: Path) -> Iterator[tuple[int, int, float]]:
@@ -27,9 +37,12 @@ def statements(file: Path, federation: Federation, paraphrases: Path) -> Iterato
     from fedcore.prompts import requirement
 
     try:
-        sets: list[dict[str, str]] = yaml.safe_load(paraphrases.read_text(encoding="utf-8"))["sets"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{paraphrases}: expected a key 'sets' with a list of statements by client ({error})") from None
+        sets = Paraphrases.model_validate(yaml.safe_load(paraphrases.read_text(encoding="utf-8"))).sets
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError):
+        raise ConfigError(f"{paraphrases}: expected a key 'sets' with a list of statements by client") from None
+    for number, by_client in enumerate(sets, 1):
+        if missing := sorted(set(federation.clients) - set(by_client)):
+            raise ConfigError(f"{paraphrases}: set {number} has no statement for client '{missing[0]}'")
     base = load_base(federation.base)
     clients = {c: load_client(c, client_folder(file)) for c in federation.clients}
     prompts = {c: [row.prompt for row in client.rows if row.split == "train"] for c, client in clients.items()}

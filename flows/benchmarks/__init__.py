@@ -1,0 +1,1 @@
+"""Benchmarks: what the defaults rest on, measured anew by `fedcore benchmark …`."""

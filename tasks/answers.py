@@ -1,0 +1,70 @@
+"""What the server insists on before it uses a client's answer; one that cannot be used costs nobody but that client anything."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from data.home import Home
+from data.manifests import Manifest
+from fedcore.errors import StoreError
+from tasks._client import Outcome
+from tasks._stage import ClientJob
+from tasks.enrol import Enrolment
+from tasks.remote import REMOTE
+
+MOST_BYTES = 4096
+"""Of a requirement vector's file: sixteen numbers and a header."""
+
+
+def read(stage: str, owner: str, job: Any, text: str) -> Outcome | Enrolment:
+    """The answer to `job` that came back as JSON; a named failure of `owner` where it is none."""
+    kind = REMOTE[stage].outcome
+    try:
+        answer = kind.model_validate_json(text)
+    except ValidationError:
+        return kind(client=owner, status="failed", reason="its answer cannot be read; does it run the same version?")
+    if answer.client != owner:
+        return kind(client=owner, status="failed", reason="answered in another's name")
+    if isinstance(answer, Outcome) and answer.status == "ok" and (answer.manifest is None or answer.manifest.key != job.key()):
+        return kind(client=owner, status="failed", reason="answered another job")
+    return answer
+
+
+def refused(outcome: Outcome, reason: str | None) -> Outcome:
+    """The outcome, or its refusal where there is a reason."""
+    return outcome if reason is None else Outcome(client=outcome.client, status="refused", reason=reason)
+
+
+def wish(manifest: Manifest, dims: int) -> str | None:
+    """Why what came back from `encode` is no unit vector of `dims` numbers, or None."""
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    ref = manifest.outputs.get("requirement")
+    if ref is None or ref.bytes > MOST_BYTES:
+        return "handed over no requirement vector" if ref is None else f"its requirement vector has {ref.bytes:,} bytes"
+    try:
+        vector = load(Home.current().server().get(ref))["requirement"]
+    except (SafetensorError, KeyError, StoreError) as error:
+        return f"its requirement vector cannot be read ({type(error).__name__})"
+    if vector.shape != (dims,) or not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector.astype(np.float64))) - 1) > 1e-3:
+        return f"its requirement vector is no unit vector of {dims} numbers"
+    return None
+
+
+def losses(manifest: Manifest, job: ClientJob) -> str | None:
+    """Why what came back from `baseline` or `evaluate` are no losses by split, or None."""
+    names = {"baseline": {"base"}, "evaluate": {"cluster", "other_cluster", "personal"}}[job.stage]
+    for split, of in manifest.record.items():
+        if split not in ("tune", "test") or not isinstance(of, Mapping) or set(of) != names:
+            return "its losses are not named as asked"
+        if not all(_loss(value) or (name == "other_cluster" and value is None) for name, value in of.items()):
+            return "its losses are not finite numbers"
+    return None
+
+
+def _loss(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value >= 0

@@ -1,0 +1,19 @@
+"""The benchmarks' arithmetic."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.benchmarks.overhead import Cost, covered
+
+SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda s: (s[0], s[0] + s[1])), max_size=12)
+
+
+@given(SPANS)
+def test_what_overlaps_counts_once(spans: list[tuple[int, int]]) -> None:
+    assert covered(spans) == sum(any(begin <= second < end for begin, end in spans) for second in range(80))
+
+
+def test_the_rest_is_what_nothing_was_computed_in() -> None:
+    cost = Cost(round=2, wall=50.0, computing=48.0)
+    assert (cost.rest, cost.share) == (pytest.approx(2.0), pytest.approx(0.04))

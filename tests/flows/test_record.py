@@ -1,0 +1,44 @@
+"""A finished round is repaired with the clients and the data that it had, or not at all."""
+
+import pytest
+
+from data.records import ClientRecord, RoundRecord
+from data.store import Ref
+from fedcore.config import federation
+from fedcore.errors import ConfigError, RoundFailed
+from flows.record import enrolments, insist_on_all, insist_on_base
+
+REF = Ref(uri="blobs/00/00", sha256="0" * 64, kind="x", bytes=1)
+RECORD = RoundRecord(
+    round=2,
+    base="b" * 64,
+    clients={
+        "c1": ClientRecord(data="aa", samples=3, device="phone", group="line", personal=REF),
+        "c2": ClientRecord(failed="no such table"),
+        "c3": ClientRecord(data="bb", samples=2, personal=REF, failed="evaluation hung"),
+    },
+    clusters={}, clusters_ref=REF, bank=REF, gallery=REF, styles={}, silhouette=None, bytes_up=0, bytes_down=0, seconds=1.0, finished=2.0,
+)  # fmt: skip
+
+
+def test_the_same_clients_are_asked_for_the_same_data() -> None:
+    found = enrolments(RECORD)
+    assert {c: (e.status, e.digest, e.samples) for c, e in found.items()} == {
+        "c1": ("ok", "aa", 3),
+        "c2": ("failed", "", 0),
+        "c3": ("ok", "bb", 2),
+    }
+    assert (found["c1"].device, found["c1"].group, found["c2"].reason) == ("phone", "line", "no such table")
+
+
+def test_a_repair_without_one_of_them_is_refused() -> None:
+    insist_on_all(RECORD, {"c1", "c3"}, {})
+    with pytest.raises(RoundFailed, match=r"^round 2 was finished with c3, which cannot do its part again \(its data changed\)"):
+        insist_on_all(RECORD, {"c1"}, {"c3": "its data changed"})
+
+
+def test_a_run_goes_on_with_the_weights_it_began_with() -> None:
+    f = federation({"name": "demo", "clients": ["c1"]}, "f.yaml")
+    insist_on_base(RECORD, f, "b" * 64)
+    with pytest.raises(ConfigError, match=r"^run 'demo': round 2 was computed with other weights of base 'embedded' \(bbbbbbbbbbbb\)"):
+        insist_on_base(RECORD, f, "c" * 64)
