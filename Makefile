@@ -23,8 +23,12 @@ demo: $(READY) ## twelve users in four art styles personalise one model, in abou
 test: $(READY) lint ## linters, types, import contract, unit tests, a tiny federation end to end
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-test-slow: $(READY) ## what needs servers and minutes: pools, sites, PostgreSQL, a full disk, clients that misbehave
+test-slow: $(READY) postgresql ## what needs servers and minutes: pools, sites, PostgreSQL, a full disk, clients that misbehave
 	$(BIN)/python -m pytest -m slow --ignore tests/e2e/test_crashes.py
+
+.PHONY: postgresql
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -y --no-install-recommends postgresql
 
 test-crashes: $(READY) ## kill -9 at every place of every stage, databases and blobs lost
 	$(BIN)/python -m pytest -m slow tests/e2e/test_crashes.py

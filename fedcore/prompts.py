@@ -21,19 +21,24 @@ class Encoded:
     pooled: Tensor
 
 
+def pooled(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of hidden `states` (n, tokens, width) over each text's own and end tokens, which `mask` (n, tokens) marks: (n, width)."""
+    own = mask.clone()
+    own[:, 0] = 0  # the start token is the same for all texts
+    return (states * own[:, :, None]).sum(dim=1) / own.sum(dim=1, keepdim=True)
+
+
 @torch.no_grad()
 def encode(base: BaseModel, texts: Sequence[str], *, batch: int = 64) -> Encoded:
     """Encode texts one batch at a time; texts longer than the base's context are cut, as in every Stable Diffusion."""
-    tokens, pooled = [], []
+    tokens, means = [], []
     for start in range(0, len(texts), batch):
         part = list(texts[start : start + batch])
         encoded = base.tokenizer(part, padding="max_length", truncation=True, return_tensors="pt")
         states = base.text_encoder(encoded.input_ids).last_hidden_state.float()
-        own = encoded.attention_mask.clone()
-        own[:, 0] = 0  # the start token is the same for all texts
         tokens.append(states)
-        pooled.append((states * own[:, :, None]).sum(dim=1) / own.sum(dim=1, keepdim=True))
-    return Encoded(torch.cat(tokens), torch.cat(pooled))
+        means.append(pooled(states, encoded.attention_mask))
+    return Encoded(torch.cat(tokens), torch.cat(means))
 
 
 LOOKS = (

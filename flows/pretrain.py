@@ -1,4 +1,4 @@
-"""Trains the embedded base from the emoji pack: autoencoder → latents → denoiser and text encoder → classifier → weights and card.
+"""Trains the embedded base from the emoji pack: autoencoder → latents → denoiser and text encoder → wishes → classifier → weights and card.
 
 `python -m flows.pretrain FOLDER`; every stage resumes from FOLDER where it was stopped.
 """
@@ -11,6 +11,7 @@ from prefect import flow, task
 
 AUTOENCODER_STEPS = 5000
 DENOISER_STEPS = 11_000
+WISH_STEPS = 1500
 WORKERS = 2
 
 
@@ -44,6 +45,15 @@ def denoiser(folder: Path, steps: int) -> None:
     pretrain.in_workers(pretrain.diffusion_worker, WORKERS, folder, Schedule(steps=steps, lr=1.2e-3, warmup=200, decay=0.4), 64)
 
 
+@task(name="wishes")
+def wishes(folder: Path) -> None:
+    """The text encoder alone: sentences that ask for one look come to lie together."""
+    from fedcore.pretraining.loop import Schedule
+    from tasks import pretrain
+
+    pretrain.in_workers(pretrain.wishes_worker, WORKERS, folder, Schedule(steps=WISH_STEPS, lr=1e-3, ema=0.99))
+
+
 @task(name="classifier")
 def classifier(folder: Path) -> None:
     """The style classifier."""
@@ -67,6 +77,7 @@ def pretrain_base(folder: Path, target: Path, autoencoder_steps: int, denoiser_s
         autoencoder(folder, autoencoder_steps)
     latents(folder, start)
     denoiser(folder, denoiser_steps)
+    wishes(folder)
     classifier(folder)
     assemble(folder, target)
 

@@ -1,5 +1,6 @@
 """The stages of pre-training, each run by data-parallel worker processes that resume from a safetensors checkpoint."""
 
+import hashlib
 import json
 import logging
 import os
@@ -12,11 +13,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import yaml
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from data.base.assemble import assemble
 from data.base.load import load_base
@@ -33,6 +36,7 @@ from fedcore.pretraining.loop import Schedule, State, fast_precision, optimise
 from fedcore.pretraining.pictures import VARIANTS, move
 from fedcore.pretraining.text import new_text_encoder, train_tokenizer
 from fedcore.pretraining.whitening import standardise
+from fedcore.pretraining.wishes import wish_loss
 from fedcore.prompts import encode as encode_texts
 from fedcore.seeds import derive, generator, isolated
 
@@ -188,6 +192,25 @@ def diffusion_worker(rank: int, workers: int, rendezvous: str, folder: Path, sch
         model.text_encoder.save_pretrained(folder / "text_encoder", safe_serialization=True)
 
 
+SENTENCES = Path(__file__).parents[1] / "data" / "base" / "sentences.yaml"
+
+
+def wishes_worker(rank: int, workers: int, rendezvous: str, folder: Path, schedule: Schedule) -> None:
+    """Teach the trained text encoder to tell wishes apart; rank 0 leaves it in `folder/text_encoder-wishes`."""
+    _join(rank, workers, rendezvous)
+    teacher = CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
+    student = CLIPTextModel.from_pretrained(folder / "text_encoder").train()
+    subjects = [(d.names, d.style) for d in base_drawings() if not d.unseen]
+    sentences: dict[str, list[str]] = yaml.safe_load(SENTENCES.read_text())
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    loss = wish_loss(student, teacher, tokenizer, subjects, sentences, seed=SEED, rank=rank)
+    taught = hashlib.sha256((folder / "text_encoder" / "model.safetensors").read_bytes()).hexdigest()
+    state, save, report = _checkpoint(folder / f"wishes-{taught[:12]}.safetensors", rank)
+    optimise(student, loss, schedule, workers=workers, state=state, save_every=250, save=save, report=report)
+    if rank == 0:
+        student.save_pretrained(folder / "text_encoder-wishes", safe_serialization=True)
+
+
 JUDGE_PICTURES = 400  # a style
 
 
@@ -229,7 +252,9 @@ CARD_PROMPTS = (
 def finish(folder: Path, target: Path) -> None:
     """Assemble the base and measure what its card states: caption tests on fixed noise, reconstruction, a contact sheet."""
     torch.set_num_threads(1)
-    step = assemble(folder, target / "weights")
+    assemble(folder, target / "weights")
+    with safe_open(folder / "diffusion.safetensors", "pt") as checkpoint:
+        step = int(checkpoint.get_tensor("step"))
     if (folder / "judge").exists():
         shutil.copytree(folder / "judge", target / "judge", dirs_exist_ok=True)
     base = load_base(str(target / "weights"))

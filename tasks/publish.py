@@ -33,7 +33,7 @@ def connect(home: Home) -> tuple["MlflowClient", str]:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     client = MlflowClient(home.tracking_uri, home.tracking_uri)
-    own = home.tracking_uri.startswith("sqlite:")
+    own = "://" in home.tracking_uri and not home.tracking_uri.startswith("http")  # a database; a server knows its place for artifacts
     if own:
         home.mlflow.mkdir(parents=True, exist_ok=True)
     found = client.get_experiment_by_name(EXPERIMENT)

@@ -1,31 +1,37 @@
 """Puts the trained parts together as the embedded base: a StableDiffusionPipeline folder with fp16 safetensors."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
-from safetensors.torch import load_file
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL, ModelMixin, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from fedcore.errors import StoreError
-from fedcore.pretraining.diffusion import TextToLatent, new_denoiser, new_scheduler
-from fedcore.pretraining.text import new_text_encoder
+from fedcore.pretraining.diffusion import new_scheduler
+
+Part = TypeVar("Part", bound=ModelMixin)
 
 
-def assemble(parts: Path, target: Path) -> int:
-    """From the autoencoder, the tokenizer and the averaged weights in the diffusion checkpoint; returns the step they were taken at."""
-    tokenizer = CLIPTokenizer.from_pretrained(parts / "tokenizer")
-    model = TextToLatent(new_text_encoder(tokenizer), new_denoiser())
-    state = load_file(parts / "diffusion.safetensors")
-    averages = {name.removeprefix("ema/"): value for name, value in state.items() if name.startswith("ema/")}
-    left, _ = model.load_state_dict(averages, strict=False)  # buffers are not in the checkpoint
-    if lacking := sorted(set(left) & {name for name, _ in model.named_parameters()}):
-        raise StoreError(f"{parts / 'diffusion.safetensors'}: the checkpoint lacks {lacking[0]}; train again")
-    vae = AutoencoderKL.from_pretrained(parts / "vae-unit")
+def unnamed(part: Part) -> Part:
+    """The same part without the name of the folder that it was read from, which would be written into its configuration."""
+    values = {key: value for key, value in part.config.items() if key != "_name_or_path"}
+    fresh: Part = type(part).from_config(values)
+    fresh.load_state_dict(part.state_dict())
+    return fresh
+
+
+def assemble(parts: Path, target: Path) -> None:
+    """From the parts that the stages of pre-training left: autoencoder, tokenizer, text encoder and denoiser."""
+    vae = unnamed(AutoencoderKL.from_pretrained(parts / "vae-unit"))
     vae.register_to_config(scaling_factor=1.0)
     pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=model.text_encoder, tokenizer=tokenizer, unet=model.unet, scheduler=new_scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae,
+        text_encoder=CLIPTextModel.from_pretrained(parts / "text_encoder-wishes"),
+        tokenizer=CLIPTokenizer.from_pretrained(parts / "tokenizer"),
+        unet=unnamed(UNet2DConditionModel.from_pretrained(parts / "unet")),
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.to(torch.float16).save_pretrained(target, safe_serialization=True)
-    return int(state["step"])

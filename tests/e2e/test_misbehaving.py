@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.e2e.conftest import CANARY, World, write_world
@@ -65,8 +66,7 @@ def test_in_mlflow(world: World) -> None:
 
 
 def test_in_prefect_s_report(world: World, server: dict[str, str]) -> None:
-    with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
-        report = Artifact.get("demo-round-2")
-    assert report is not None
+    with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}), get_client(sync_client=True) as client:
+        (report,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["demo-round-2"])))
     rows = {row["client"]: row["left out"] for row in json.loads(str(report.data))}
     assert_named({client: reason for client, reason in rows.items() if reason}, tuple(REASONS))
