@@ -29,6 +29,19 @@ class ClientFile(BaseModel):
     group: str | None = None
 
 
+def new_client_file(table: Path, statement: str) -> tuple[Path, bytes]:
+    """The client file that belongs beside a table: its place and its text.
+
+    Raises:
+        ConfigError: the statement is empty, or there is such a file already.
+    """
+    path = table.with_suffix(".yaml")
+    if path.exists():
+        raise ConfigError(f"{path}: there is such a client file already; change the statement there and leave out --statement")
+    file = validated(ClientFile, {"statement": statement.strip(), "pictures": table.name}, str(path))
+    return path, yaml.safe_dump(file.model_dump(exclude_unset=True), sort_keys=False, allow_unicode=True, width=1000).encode()
+
+
 @dataclass(frozen=True)
 class Client:
     """A client as its own side sees it; `digest` names its statement and table without telling anything of them."""

@@ -43,13 +43,23 @@ def generate(
 def import_images(
     folder: Annotated[Path, typer.Argument(help="Pictures with .txt captions, a metadata.jsonl or a captions.csv.")],
     out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    statement: Annotated[
+        str | None, typer.Option(help="What pictures the user wants, in plain words: writes the client file beside the table as well.")
+    ] = None,
 ) -> None:
     """Make a client table from a folder of pictures; what cannot be used is listed and skipped."""
     from rich.progress import track
 
+    from data.clients import new_client_file
     from data.import_images import import_images as make
+    from data.store import write_atomically
 
+    client = None if statement is None else new_client_file(out, statement)
     made = make(folder, out, track=lambda files: track(files, "reading pictures", console=console, transient=True))
     for file, reason in made.skipped:
         console.print(f"skipped {file}: {reason}", markup=False, soft_wrap=True)
-    console.print(f"wrote {made.rows} pictures to {out}" + (f", skipped {len(made.skipped)}" if made.skipped else ""), soft_wrap=True)
+    if client is not None:
+        write_atomically(*client)
+    beside = f" and the statement to {client[0]}" if client else ""
+    skipped = f", skipped {len(made.skipped)}" if made.skipped else ""
+    console.print(f"wrote {made.rows} pictures to {out}{beside}{skipped}", markup=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data.clients import Client, clients_folder, load_client
+from data.clients import Client, clients_folder, load_client, new_client_file
 from data.home import CLIENTS
 from data.tables import write_table
 from fedcore.errors import ConfigError, TableError
@@ -79,3 +79,15 @@ def test_a_process_that_serves_no_clients_says_so(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv(CLIENTS, str(tmp_path))
     assert clients_folder() == tmp_path
     assert load_client("c01").statement == "black line art"
+
+
+def test_a_new_client_file_reads_back_and_never_replaces_one(tmp_path: Path) -> None:
+    wish = '  bold: black outlines, "flat" colours – #1  '
+    write_table(tmp_path / "anna.parquet", [(png(i), "a cat", "train") for i in range(3)])
+    path, text = new_client_file(tmp_path / "anna.parquet", wish)
+    path.write_bytes(text)
+    assert load_client("anna", tmp_path).statement == wish.strip()
+    with pytest.raises(ConfigError, match=r"anna\.yaml: there is such a client file already"):
+        new_client_file(tmp_path / "anna.parquet", wish)
+    with pytest.raises(ConfigError, match="statement"):
+        new_client_file(tmp_path / "ben.parquet", " ")

@@ -104,6 +104,13 @@ def test_import_images_makes_a_table_and_lists_what_it_skipped(
     assert "skipped b.png: not a readable picture" in said
     assert "wrote 1 pictures to mine.parquet, skipped 1" in said
     assert pq.read_table("mine.parquet")["prompt"].to_pylist() == ["a red square"]
-    code, said = fedcore(monkeypatch, capsys, "import-images", str(here / "runs"), "--out", "none.parquet")
+    code, said = fedcore(monkeypatch, capsys, "import-images", str(folder), "--out", "mine.parquet", "--statement", "red squares")
+    assert (code, yaml.safe_load((here / "mine.yaml").read_text())) == (0, {"statement": "red squares", "pictures": "mine.parquet"})
+    before = (here / "mine.parquet").stat().st_mtime_ns
+    code, said = fedcore(monkeypatch, capsys, "import-images", str(folder), "--out", "mine.parquet", "--statement", "blue ones")
+    assert (code, (here / "mine.parquet").stat().st_mtime_ns) == (2, before)
+    assert "mine.yaml: there is such a client file already" in said
+    code, said = fedcore(monkeypatch, capsys, "import-images", str(here / "runs"), "--out", "none.parquet", "--statement", "any")
     assert code == 2
     assert not (here / "none.parquet").exists()
+    assert not (here / "none.yaml").exists()
