@@ -47,6 +47,11 @@ ui: $(READY) ## MLflow and Prefect pages over what was run here
 	trap 'kill $$mlflow $$prefect 2>/dev/null; wait; exit 0' INT TERM; \
 	echo "MLflow http://127.0.0.1:5000   Prefect http://127.0.0.1:4200   (Ctrl-C ends both)"; wait
 
+.PHONY: screenshots
+screenshots: $(READY) ## the docs' pictures of both pages, while `fedcore up` shows a finished demo; needs Chromium
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
+	$(BIN)/python docs/screenshots.py
+
 pack: $(READY) ## rebuild the emoji pack and the demo's client files from their sources
 	$(BIN)/python -m data.emoji.build
 	$(BIN)/python -m data.emoji.clients

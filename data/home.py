@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,6 +16,12 @@ HOME = "FEDCORE_HOME"
 CLIENTS = "FEDCORE_CLIENTS"
 STORE = "FEDCORE_STORE"
 PAGES = "FEDCORE_MLFLOW_PAGES"
+
+
+@lru_cache(maxsize=4)
+def _opened(url: str) -> Store:
+    """Every process checks a store's format once."""
+    return Store(url)
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Home:
 
     def server(self) -> Store:
         """The server's store (`FEDCORE_STORE`, by default `server` in this folder): nothing of a client's pictures or words is in it."""
-        return Store(os.environ.get(STORE) or self.root / "server")
+        return _opened(os.environ.get(STORE) or str(self.root / "server"))
 
     def private(self, client: str) -> Path:
         """A client's own folder, for caches that never leave its side."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
 
-from data.store import write_atomically
 from fedcore.adapters import Adapter
 
 Kernels = Mapping[str, tuple[int, ...]]
@@ -21,7 +20,7 @@ def kernels(unet: Path, names: list[str]) -> dict[str, tuple[int, ...]]:
 
 
 def write_peft(adapter: Adapter, shapes: Kernels, folder: Path, *, base: str) -> None:
-    """Write the folder; scales become `lora_alpha` (per layer where they or the ranks differ)."""
+    """Write the files, into a folder that nobody reads yet; scales become `lora_alpha` (per layer where they or the ranks differ)."""
     tensors = {}
     for name, layer in sorted(adapter.items()):
         spatial = shapes[name][2:]
@@ -44,5 +43,5 @@ def write_peft(adapter: Adapter, shapes: Kernels, folder: Path, *, base: str) ->
         "lora_dropout": 0.0,
         "bias": "none",
     }
-    write_atomically(folder / "adapter_model.safetensors", save(tensors, metadata={"format": "pt"}))
-    write_atomically(folder / "adapter_config.json", (json.dumps(config, indent=1) + "\n").encode())
+    (folder / "adapter_model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")

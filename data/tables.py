@@ -39,7 +39,7 @@ def read_table(blob: bytes, path: str) -> list[Row]:
         TableError: it is no Parquet, lacks a column, has an unknown split or no picture to train on.
     """
     try:
-        table = pq.read_table(pa.BufferReader(blob))
+        table = pq.ParquetFile(pa.BufferReader(blob)).read(use_threads=False)
     except (pa.ArrowException, OSError):
         raise TableError(f"{path}: not a readable Parquet file; make it anew with `fedcore import-images`") from None
     for column, kinds in (("image", (pa.binary(), pa.large_binary())), ("prompt", (pa.string(), pa.large_string()))):

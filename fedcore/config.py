@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -167,7 +168,7 @@ class Federation(_Part):
         bad = [c for c in value if not NAME.fullmatch(c)]
         if bad:
             raise ValueError(f"'{bad[0]}' is no client id: use lower-case letters, digits, '-' and '_'")
-        twice = sorted({c for c in value if value.count(c) > 1})
+        twice = sorted(c for c, times in Counter(value).items() if times > 1)
         if twice:
             raise ValueError(f"'{twice[0]}' is named twice")
         return tuple(sorted(value))

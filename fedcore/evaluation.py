@@ -37,7 +37,8 @@ def heldout_losses(
     noisy, target = noised(scheduler, clean, noise.flatten(0, 1), times)
     errors = []
     with merged(unet, adapter):
-        unet.eval()
+        if unet.training:
+            unet.eval()
         for part in torch.arange(len(times)).split(BATCH):
             predicted = unet(noisy[part], times[part], tokens[part]).sample.float()
             errors.append((predicted - target[part]).square().mean(dim=(1, 2, 3)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedcore.adapters import Adapter, Layer, Shapes, fresh_rows
 from fedcore.errors import AdapterRefused
@@ -50,15 +51,48 @@ def _layers(unet: UNet2DConditionModel) -> Iterator[tuple[str, LoraLayer]]:
             yield name, module
 
 
-def _factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
+def _factors(layer: LoraLayer) -> tuple[nn.Parameter, nn.Parameter]:
     return layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
 
 
 def _insist_known(unet: UNet2DConditionModel, adapter: Adapter) -> None:
     """Refuse an adapter for layers that this model does not have; PEFT would drop them with a warning."""
-    known = dict(unet.named_modules())
-    if strangers := sorted(name for name in adapter if name not in known):
-        raise AdapterRefused(f"the base has no layer '{strangers[0]}': this adapter belongs to another model")
+    for name in sorted(adapter):
+        try:
+            unet.get_submodule(name)
+        except AttributeError:
+            raise AdapterRefused(f"the base has no layer '{name}': this adapter belongs to another model") from None
+
+
+Layout = tuple[tuple[str, int, float, torch.device, torch.dtype], ...]
+_made: WeakKeyDictionary[UNet2DConditionModel, dict[Layout, dict[str, LoraLayer]]] = WeakKeyDictionary()
+
+
+def _lora_layers(unet: UNet2DConditionModel, adapter: Adapter) -> dict[str, LoraLayer]:
+    """PEFT's layers for an adapter of these names, ranks and scales, in order of their names; they are not in the model.
+
+    Made once per model and kept: PEFT takes longer to make them than a tiny client to train them.
+    """
+    from peft import LoraConfig
+
+    weights = {name: unet.get_submodule(name).weight for name in adapter}
+    layout = tuple((n, layer.rank, layer.scale, weights[n].device, weights[n].dtype) for n, layer in sorted(adapter.items()))
+    made = _made.setdefault(unet, {})
+    if layout not in made:
+        first = next(iter(adapter.values()))
+        config = LoraConfig(
+            r=first.rank,
+            lora_alpha=first.rank * first.scale,
+            target_modules=sorted(adapter),
+            rank_pattern={name: layer.rank for name, layer in adapter.items()},
+            alpha_pattern={name: layer.rank * layer.scale for name, layer in adapter.items()},
+            lora_dropout=0.0,
+        )
+        with isolated(derive(0, "injection")):  # PEFT draws initial values from the global generator; the adapter's replace them
+            unet.add_adapter(config, adapter_name=NAME)
+        made[layout] = dict(sorted(_layers(unet)))
+        unet.unload_lora()
+    return made[layout]
 
 
 @contextmanager
@@ -70,35 +104,26 @@ def injected(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[li
     Raises:
         AdapterRefused: the adapter names a layer that this model does not have.
     """
-    from peft import LoraConfig
-
     unet.requires_grad_(False)
     if adapter is None:
         yield []
         return
     _insist_known(unet, adapter)
-    first = next(iter(adapter.values()))
-    config = LoraConfig(
-        r=first.rank,
-        lora_alpha=first.rank * first.scale,
-        target_modules=sorted(adapter),
-        rank_pattern={name: layer.rank for name, layer in adapter.items()},
-        alpha_pattern={name: layer.rank * layer.scale for name, layer in adapter.items()},
-        lora_dropout=0.0,
-    )
-    with isolated(derive(0, "injection")):  # PEFT draws initial values from the global generator; they are overwritten below
-        unet.add_adapter(config, adapter_name=NAME)
+    layers = _lora_layers(unet, adapter)
+    parameters: list[nn.Parameter] = [factor for layer in layers.values() for factor in _factors(layer)]
+    values = [value for name in layers for value in (adapter[name].a, adapter[name].b)]
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value.view_as(parameter))
+            parameter.grad = None
+            parameter.requires_grad_(True)
     try:
-        parameters: list[nn.Parameter] = []
-        with torch.no_grad():
-            for name, module in sorted(_layers(unet)):
-                for factor, value in zip(_factors(module), (adapter[name].a, adapter[name].b), strict=True):
-                    factor.copy_(value.view_as(factor))
-        for _, module in sorted(_layers(unet)):
-            parameters += [layer[NAME].weight for layer in (module.lora_A, module.lora_B)]
+        for name, layer in layers.items():
+            unet.set_submodule(name, layer)
         yield parameters
     finally:
-        unet.unload_lora()
+        for name, layer in layers.items():
+            unet.set_submodule(name, layer.get_base_layer())
         unet.requires_grad_(False)
 
 

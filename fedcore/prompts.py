@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -64,9 +65,21 @@ def requirement_dims(width: int) -> int:
 
 def _wish(base: BaseModel, statement: str, prompts: Sequence[str]) -> Tensor:
     """What a statement says, alone and beside prompts: `pooled(s) + mean_p [pooled(p + ", " + s) − pooled(p)]`, (width,) float64."""
-    alone = encode(base, [statement]).pooled.double()[0]
-    beside = encode(base, [f"{prompt}, {statement}" for prompt in prompts]).pooled.double()
-    return alone + (beside - encode(base, prompts).pooled.double()).mean(dim=0)
+    n = len(prompts)
+    vectors = encode(base, [*prompts, *(f"{prompt}, {statement}" for prompt in prompts), statement]).pooled.double()
+    return vectors[-1] + (vectors[n : 2 * n] - vectors[:n]).mean(dim=0)
+
+
+@lru_cache(maxsize=1)
+def _looks(base: BaseModel) -> tuple[Tensor, Tensor]:
+    """Origin (width,) and axes (dims, width) of requirement vectors, the axes scaled; the same for every client of a base."""
+    looks = torch.stack([_wish(base, look, THINGS) for look in LOOKS])
+    mean = looks.mean(dim=0)
+    _, s, vt = torch.linalg.svd((looks - mean) / len(LOOKS) ** 0.5, full_matrices=False)
+    dims = requirement_dims(looks.shape[1])
+    peak = vt[torch.arange(len(vt)), vt.abs().argmax(dim=1)]
+    vt = vt * torch.where(peak < 0, -1.0, 1.0)[:, None].to(vt)  # every client must choose the same signs
+    return mean, vt[:dims] / (s[:dims].square() + 0.2 * s[0].square()).sqrt()[:, None]
 
 
 def requirement(base: BaseModel, statement: str, prompts: Sequence[str]) -> Tensor:
@@ -77,11 +90,5 @@ def requirement(base: BaseModel, statement: str, prompts: Sequence[str]) -> Tens
     their mean is subtracted, and their leading principal directions are scaled to equal variance (whitening, arXiv
     2103.15316; the damping keeps directions without variance from being blown up).
     """
-    looks = torch.stack([_wish(base, look, THINGS) for look in LOOKS])
-    mean = looks.mean(dim=0)
-    _, s, vt = torch.linalg.svd((looks - mean) / len(LOOKS) ** 0.5, full_matrices=False)
-    dims = requirement_dims(looks.shape[1])
-    peak = vt[torch.arange(len(vt)), vt.abs().argmax(dim=1)]
-    vt = vt * torch.where(peak < 0, -1.0, 1.0)[:, None].to(vt)  # every client must choose the same signs
-    whitened = (vt[:dims] @ (_wish(base, statement, prompts) - mean)) / (s[:dims].square() + 0.2 * s[0].square()).sqrt()
-    return torch.nn.functional.normalize(whitened, dim=0).float()
+    origin, axes = _looks(base)
+    return torch.nn.functional.normalize(axes @ (_wish(base, statement, prompts) - origin), dim=0).float()

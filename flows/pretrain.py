@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from prefect import flow, task
 
+from flows.temporary_server import temporary_server
+
 AUTOENCODER_STEPS = 5000
 DENOISER_STEPS = 11_000
 WISH_STEPS = 1500
@@ -90,7 +92,8 @@ def main(
     start: Annotated[Path | None, typer.Option(help="A finished base whose denoiser goes on; its autoencoder is kept.")] = None,
 ) -> None:
     """Train the embedded base model from the emoji pack."""
-    pretrain_base(folder, target, autoencoder_steps, denoiser_steps, start)
+    with temporary_server():
+        pretrain_base(folder, target, autoencoder_steps, denoiser_steps, start)
 
 
 if __name__ == "__main__":

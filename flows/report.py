@@ -21,7 +21,7 @@ from data.records import RoundRecord
 from flows.progress import Watcher, watched_by, watcher
 
 STAGES = ("enrol", "encode", "train", "cluster", "aggregate", "interact", "baseline", "evaluate", "gallery")
-EVERY = 2.0  # seconds between two looks that a page is given inside a stage
+EVERY = 2.0  # seconds between two looks that a page is given
 
 
 def _key(name: str, what: str) -> str:
@@ -43,7 +43,8 @@ class _Live:
         self._inner.stage(title, total)
         if title in STAGES:
             self._title, self._done, self._total = title, 0, max(1, total)
-            self.tell(f"{title}: 0 of {total}")
+            if time.monotonic() - self._told > EVERY:
+                self.tell(f"{title}: 0 of {total}")
 
     def step(self, text: str) -> None:
         """One step is done."""

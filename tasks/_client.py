@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from data.home import Home
 from data.manifests import Manifest
 from fedcore.errors import FedcoreError
-from tasks._dispatch import WorkerFailed, in_worker
+from tasks._dispatch import WorkerFailed, scheduled
 from tasks._stage import ClientJob, Made, commit
 
 log = logging.getLogger("tasks.client")
@@ -59,15 +59,21 @@ def reason_of(error: Exception, client: str, stage: str) -> str:
 
 def run_client(compute: Callable[[J], Made], job: J, timeout: float) -> Outcome:
     """The outcome of one job; if it hangs or kills its process, it fails alone."""
+    return run_clients(compute, [job], timeout)[0]
+
+
+def run_clients(compute: Callable[[J], Made], jobs: Sequence[J], timeout: float) -> list[Outcome]:
+    """One outcome a job, in order; all wait for the workers together, so that these never wait for us."""
+    waiting = [(job, scheduled(client_side, compute, job, timeout=timeout)) for job in jobs]
+    return [_outcome(job, result) for job, result in waiting]
+
+
+def _outcome(job: ClientJob, result: Callable[[], Outcome]) -> Outcome:
+    """Wait for a job's outcome."""
     try:
-        outcome: Outcome = in_worker(client_side, compute, job, timeout=timeout)
+        outcome = result()
     except WorkerFailed as error:
         outcome = Outcome(client=job.client, status="failed", reason=str(error))
     if outcome.status != "ok":
         log.warning("client %s %s: %s", outcome.client, outcome.status, outcome.reason)
     return outcome
-
-
-def run_clients(compute: Callable[[J], Made], jobs: Sequence[J], timeout: float) -> list[Outcome]:
-    """One outcome a job, in order."""
-    return [run_client(compute, job, timeout) for job in jobs]

@@ -48,6 +48,25 @@ def _started() -> ProcessPool:
         return _pool
 
 
+def scheduled(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Callable[[], Any]:
+    """Have `function(*arguments)` computed in a worker process; what is returned waits for the result.
+
+    Raises (when waiting):
+        WorkerFailed: it took longer than `timeout` seconds (its process is replaced), or its process died.
+    """
+    future = _started().schedule(function, args=arguments, timeout=timeout)
+
+    def result() -> Any:
+        try:
+            return future.result()
+        except FutureTimeout:
+            raise WorkerFailed(f"did not finish within {timeout:.0f} s") from None
+        except ProcessExpired as error:
+            raise WorkerFailed(f"its worker process died (exit code {error.exitcode})") from None
+
+    return result
+
+
 def _load(base: str) -> None:
     """Have a base in this process."""
     from data.base.load import load_base
@@ -55,25 +74,18 @@ def _load(base: str) -> None:
     load_base(base)
 
 
-def warm(base: str) -> None:
-    """Let the worker processes start and load `base` while this one does other things."""
-    for _ in range(workers()):
-        _started().schedule(_load, args=(base,))
+def warm(base: str) -> list[Callable[[], Any]]:
+    """Let the worker processes start and load `base` while this one does other things; what is returned waits for them."""
+    return [scheduled(_load, base) for _ in range(workers())]
 
 
 def in_worker(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
     """`function(*arguments)` in a worker process.
 
     Raises:
-        WorkerFailed: it took longer than `timeout` seconds (its process is replaced), or its process died.
+        WorkerFailed: as `scheduled`.
     """
-    future = _started().schedule(function, args=arguments, timeout=timeout)
-    try:
-        return future.result()
-    except FutureTimeout:
-        raise WorkerFailed(f"did not finish within {timeout:.0f} s") from None
-    except ProcessExpired as error:
-        raise WorkerFailed(f"its worker process died (exit code {error.exitcode})") from None
+    return scheduled(function, *arguments, timeout=timeout)()
 
 
 def close() -> None:

@@ -48,6 +48,7 @@ J = TypeVar("J", bound=Job)
 class ClientJob(Job):
     """A job that runs on a client's side. `data` is the digest the client gave of itself, `base_digest` that of the weights."""
 
+    stage_version: ClassVar[int] = 2
     not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
 
     client: str

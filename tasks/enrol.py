@@ -7,7 +7,7 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from tasks._client import reason_of
-from tasks._dispatch import WorkerFailed, in_worker
+from tasks._dispatch import WorkerFailed, scheduled
 
 
 class Enrolment(BaseModel):
@@ -46,14 +46,21 @@ def compute(client: str) -> Enrolment:
 
 def enrol_client(job: EnrolJob, timeout: float) -> Enrolment:
     """One client's enrolment, within `timeout` seconds."""
-    try:
-        made: Enrolment = in_worker(compute, job.client, timeout=timeout)
-    except WorkerFailed as error:
-        return Enrolment(client=job.client, status="failed", reason=str(error))
-    return made
+    return enrol_clients([job], timeout)[0]
+
+
+def enrol_clients(jobs: Sequence[EnrolJob], timeout: float) -> list[Enrolment]:
+    """One enrolment a client, in order, side by side; within `timeout` seconds each."""
+    out: list[Enrolment] = []
+    for job, result in [(job, scheduled(compute, job.client, timeout=timeout)) for job in jobs]:
+        try:
+            out.append(result())
+        except WorkerFailed as error:
+            out.append(Enrolment(client=job.client, status="failed", reason=str(error)))
+    return out
 
 
 @task(name="enrol", task_run_name="enrol {label}")
 def enrol(jobs: Sequence[EnrolJob], label: str, timeout: float) -> list[Enrolment]:  # noqa: ARG001 the label is for people
     """One enrolment a client."""
-    return [enrol_client(job, timeout) for job in jobs]
+    return enrol_clients(jobs, timeout)

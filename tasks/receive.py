@@ -1,6 +1,9 @@
 """Receive: on the server's side, every adapter a client handed over is checked before anything uses it; a bad one touches nobody else."""
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from prefect import task
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,8 +12,11 @@ from data.home import Home
 from data.records import TrainingRecord
 from data.store import Ref
 from tasks._client import Outcome
-from tasks._dispatch import in_worker
+from tasks._dispatch import scheduled, workers
 from tasks.train import TrainJob
+
+if TYPE_CHECKING:
+    from fedcore.adapters import Shapes
 
 
 class Expected(BaseModel):
@@ -38,12 +44,28 @@ class Expected(BaseModel):
         return cls(**given, target=target, samples=samples, before=before.sha256 if before else None)
 
 
+@lru_cache(maxsize=4)
+def _shapes(base: str, target: str) -> "Shapes":
+    """(out, in) of each layer to adapt."""
+    from data.base.load import load_base
+    from fedcore.injection import target_shapes
+
+    return target_shapes(load_base(base).unet, target)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=16)
+def _unmoved(start: Ref, rank: int, scale: float, seed: int) -> bytes:
+    """What a client that trained nothing would hand back; clients of a cluster were sent the same."""
+    from fedcore import adapters
+
+    began, _ = adapters.fitted(adapters.from_bytes(Home.current().server().get(start)), rank, scale, seed=seed)
+    return adapters.to_bytes(began)
+
+
 def refusal(outcome: Outcome, expected: Expected) -> str | None:
     """Why a training outcome cannot be used, or None."""
-    from data.base.load import load_base
     from fedcore import adapters
     from fedcore.errors import AdapterRefused, StoreError
-    from fedcore.injection import target_shapes
 
     if outcome.manifest is None or "adapter" not in outcome.manifest.outputs:
         return "handed over no adapter"
@@ -57,7 +79,7 @@ def refusal(outcome: Outcome, expected: Expected) -> str | None:
         return f"answers for round {record.round}, this is round {expected.round}"
     if record.samples != expected.samples:
         return f"reports {record.samples} pictures, enrolled with {expected.samples}"
-    store, shapes = Home.current().server(), target_shapes(load_base(expected.base).unet, expected.target)  # type: ignore[arg-type]
+    store, shapes = Home.current().server(), _shapes(expected.base, expected.target)
     ref = outcome.manifest.outputs["adapter"]
     if ref.sha256 == expected.before:
         return "handed over its adapter of the round before"
@@ -67,10 +89,10 @@ def refusal(outcome: Outcome, expected: Expected) -> str | None:
     try:
         adapter = adapters.from_bytes(store.get(ref))
         adapters.check(adapter, shapes, rank=expected.rank)
-        began, _ = adapters.fitted(adapters.from_bytes(store.get(expected.start)), expected.rank, expected.scale, seed=expected.seed)
+        unmoved = _unmoved(expected.start, expected.rank, expected.scale, expected.seed)
     except (AdapterRefused, StoreError) as error:
         return str(error)
-    if adapters.to_bytes(adapter) == adapters.to_bytes(began):
+    if adapters.to_bytes(adapter) == unmoved:
         return "handed back the adapter it was sent: nothing was trained"
     return None
 
@@ -87,5 +109,6 @@ def checked(outcomes: Sequence[Outcome], expected: Sequence[Expected]) -> list[O
 @task(name="receive", task_run_name="receive {label}", retries=1)
 def receive(outcomes: Sequence[Outcome], expected: Sequence[Expected], label: str) -> list[Outcome]:  # noqa: ARG001 the label is for people
     """Check what all clients of a round handed over."""
-    made: list[Outcome] = in_worker(checked, outcomes, expected)
-    return made
+    size = max(1, math.ceil(len(outcomes) / workers()))
+    parts = [scheduled(checked, outcomes[i : i + size], expected[i : i + size]) for i in range(0, len(outcomes), size)]
+    return [outcome for part in parts for outcome in part()]

@@ -1,87 +1,19 @@
-"""Small random-weight models of the real classes, small random adapters and pictures: the same ones on every call."""
+"""The tiny base, small random adapters and pictures: the same ones on every call."""
 
 import io
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
+from data.base.tiny import CAPTIONS, LATENT, PIXELS, pipeline, save_base, text_encoder, tokenizer, unet, vae
 from fedcore.adapters import Adapter, Layer, Shapes
-from fedcore.base import BaseModel
-from fedcore.pretraining.diffusion import new_scheduler
-from fedcore.pretraining.text import WIDTH, new_text_encoder, train_tokenizer
-from fedcore.seeds import generator, isolated
+from fedcore.seeds import generator
 
-CAPTIONS = ("a cat", "a dog", "a red house", "pizza", "black line art", "soft pastel colours", "a cat in black line art") * 2
-PIXELS = 16
-LATENT = (4, 8, 8)
-
-
-def tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer of a few words."""
-    return train_tokenizer(CAPTIONS)
-
-
-def text_encoder() -> CLIPTextModel:
-    """Two layers, 128 wide, 32 tokens."""
-    with isolated(0, "tiny text encoder"):
-        return new_text_encoder(tokenizer()).eval()
-
-
-def vae() -> AutoencoderKL:
-    """16×16 RGB ↔ 4×8×8 latents; the scaling factor is not one, so that forgetting it shows."""
-    with isolated(0, "tiny autoencoder"):
-        return AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(16, 32),
-            latent_channels=LATENT[0],
-            norm_num_groups=8,
-            sample_size=PIXELS,
-            scaling_factor=0.5,
-        ).eval()
-
-
-def unet() -> UNet2DConditionModel:
-    """8×8×4 latents, cross-attention at both resolutions."""
-    with isolated(0, "tiny unet"):
-        return UNet2DConditionModel(
-            sample_size=LATENT[1],
-            in_channels=LATENT[0],
-            out_channels=LATENT[0],
-            block_out_channels=(16, 32),
-            layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=WIDTH,
-            attention_head_dim=4,
-            norm_num_groups=8,
-        ).eval()
-
-
-def pipeline(base: BaseModel | None = None) -> StableDiffusionPipeline:
-    """The parts as diffusers' own pipeline: fresh ones, or those of `base`."""
-    return StableDiffusionPipeline(
-        vae=base.vae if base else vae(),
-        text_encoder=base.text_encoder if base else text_encoder(),
-        tokenizer=base.tokenizer if base else tokenizer(),
-        unet=base.unet if base else unet(),
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
-def save_base(folder: Path) -> Path:
-    """The tiny base as a folder that `StableDiffusionPipeline.from_pretrained` opens."""
-    pipeline().save_pretrained(folder)
-    return folder
+__all__ = ["CAPTIONS", "LATENT", "PIXELS", "pipeline", "save_base", "text_encoder", "tokenizer", "unet", "vae"]
 
 
 def random_layer(out: int, inputs: int, rank: int, *names: str | int, scale: float = 1.0) -> Layer:

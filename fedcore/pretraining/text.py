@@ -18,14 +18,20 @@ def train_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer, learner.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    last = [letter + "</w>" for letter in alphabet]
     learner.train_from_iterator(
         captions,
         trainers.BpeTrainer(
-            vocab_size=VOCABULARY - 258, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False, min_frequency=2
+            vocab_size=VOCABULARY - 2,
+            initial_alphabet=alphabet,
+            special_tokens=last,  # else their numbers, by which equally frequent pairs are ordered, come from a hash table
+            end_of_word_suffix="</w>",
+            show_progress=False,
+            min_frequency=2,
         ),
     )
     merges = [(first, second) for first, second in json.loads(learner.to_str())["model"]["merges"]]
-    pieces = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(m) for m in merges), START, END]
+    pieces = [*alphabet, *last, *("".join(m) for m in merges), START, END]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
 

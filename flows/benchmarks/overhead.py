@@ -5,11 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from data import manifests
+from data.clients import serve
 from data.home import Home
 from data.journal import read_journal
 from data.records import bound
 from flows.alone import alone
 from flows.round import federated_round
+from flows.temporary_server import temporary_server
+from tasks._dispatch import warm
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,14 @@ def covered(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def overhead(home: Home, name: str) -> Iterator[Cost]:
-    """Compute the rounds of a run that has not begun, and tell the cost of each; the first one pays for starting everything.
+    """Compute the rounds of a run that has not begun, and tell the cost of each; worker processes have the base when the first begins.
 
     A stage's manifest says how long it was computed (model computation with reading and writing its blobs) and when it was done.
     """
-    with alone(home, name):
+    with temporary_server(), alone(home, name):
+        serve(home, name)
+        for loaded in warm(bound(home.server(), name).base):
+            loaded()
         for number in range(1, bound(home.server(), name).rounds + 1):
             began = time.time()
             federated_round(name, number)

@@ -63,7 +63,8 @@ def insist_on_space() -> None:
     from data.store import NO_SPACE
     from fedcore.errors import StoreError
 
-    if shutil.disk_usage(home := Home.current().root).free < SPACE:
+    home = Home.current().root
+    if home.exists() and shutil.disk_usage(home).free < SPACE:
         raise StoreError(NO_SPACE.format(home))
 
 

@@ -49,9 +49,32 @@ def benchmark_overhead(
         federation, home = read_federation(file, [], None), Home.current()
         bind(home.server(), federation)
         remember_clients(home, federation.name, client_folder(file))
-        console.print(f"{federation.name}: {len(federation.clients)} clients, {federation.rounds} rounds; the first also starts everything")
+        console.print(
+            f"{federation.name}: {len(federation.clients)} clients, {federation.rounds} rounds; the first also makes MLflow's database"
+        )
         for cost in overhead(home, federation.name):
             console.print(
                 f"round {cost.round}: {cost.wall:6.1f} s, of which {cost.computing:6.1f} s some stage was computed; "
                 f"rest {cost.rest:5.2f} s ({100 * cost.share:.1f} %)"
+            )
+
+
+@benchmark.command("crowd")
+def benchmark_crowd(
+    clients: Annotated[int, typer.Option(min=10, help="How many clients; a tenth of them goes before, to compare.")] = 1000,
+    held_out: Annotated[int, typer.Option(min=0, help="Pictures per client to evaluate every model on.")] = 0,
+) -> None:
+    """Two rounds of very many clients with next to nothing to train: seconds, and memory of the coordinating process."""
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["FEDCORE_HOME"] = scratch
+        settings()
+        from data.home import Home
+        from flows.benchmarks.crowd import crowds
+
+        console.print(f"a picture and a step each, {held_out} held out, on a base too small to draw")
+        for crowd in crowds(Home.current(), [clients // 10, clients], held_out, Path(scratch)):
+            walls = " and ".join(f"{wall:.1f} s" for wall in crowd.walls)
+            console.print(
+                f"{crowd.clients:,} clients, {crowd.came_through:,} came through: two rounds in {walls}, "
+                f"coordinator's memory at most {crowd.peak / 2**20:,.0f} MiB"
             )

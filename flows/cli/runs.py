@@ -61,9 +61,10 @@ def go_on(name: str) -> None:
         warm(federation.base)
     from flows.display import Display
     from flows.progress import watched_by
+    from flows.temporary_server import temporary_server
     from flows.training import federated_training
 
-    with Display(console) as display, watched_by(display):
+    with temporary_server(), Display(console) as display, watched_by(display):
         federated_training(name)
     show(name, as_json=False)
 

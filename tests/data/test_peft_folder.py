@@ -37,6 +37,7 @@ def test_the_same_adapter_gives_the_same_files(base: BaseModel, base_folder: Pat
     adapter = random_adapter(target_shapes(base.unet, "attention"), 2)
     shapes = kernels(base_folder / "unet", sorted(adapter))
     for name, order in (("x", adapter), ("y", dict(reversed(adapter.items())))):
+        (tmp_path / name).mkdir()
         write_peft(order, shapes, tmp_path / name, base="tiny")
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "x" / file).read_bytes() == (tmp_path / "y" / file).read_bytes()

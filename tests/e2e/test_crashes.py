@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.e2e.conftest import Ran, World, write_world
 from tests.e2e.servers import prefect_server
@@ -24,11 +25,13 @@ class Bench:
     root: Path
     base: Path
     api: str
+    mlflow: Path
 
     def world(self, name: str) -> World:
-        """The same federation's files in a folder of its own, long enough trained to have a checkpoint."""
+        """The same federation's files in a folder of its own, with an empty database of MLflow's: making one takes seconds."""
         folder = self.root / name
-        folder.mkdir()
+        (folder / "runs" / "mlflow").mkdir(parents=True)
+        shutil.copy(self.mlflow, folder / "runs" / "mlflow" / "mlflow.db")
         return write_world(folder, self.base)
 
     def fedcore(self, world: World, *arguments: str, fault: str = "", **environment: str) -> Ran:
@@ -40,15 +43,16 @@ class Bench:
         return world.fedcore(*arguments, **environment)
 
     def run(self, world: World, fault: str = "") -> Ran:
-        """The federation from its file: one round of 24 steps."""
+        """The federation from its file: one round of 24 steps, enough for a checkpoint."""
         return self.fedcore(world, "run", str(world.file), "--set", "rounds=1", "--set", "training.steps=24", fault=fault)
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iterator[Bench]:
     root = tmp_path_factory.mktemp("crashes")
+    MlflowClient(f"sqlite:///{root / 'mlflow.db'}").search_experiments()
     with prefect_server(root / "prefect") as api:
-        yield Bench(root, base_folder, api)
+        yield Bench(root, base_folder, api, root / "mlflow.db")
 
 
 def outcome(world: World) -> str:
@@ -93,7 +97,7 @@ def test_killed_and_resumed(bench: Bench, whole: World, stage: str, place: str) 
 
 
 def test_with_prefect_s_database_lost(bench: Bench, whole: World) -> None:
-    alone = Bench(bench.root / "alone", bench.base, "")  # no server: the run has a database of its own
+    alone = Bench(bench.root / "alone", bench.base, "", bench.mlflow)  # no server: the run has a database of its own
     alone.root.mkdir()
     world = alone.world("prefect")
     alone.run(world, fault="aggregate:before")
@@ -107,7 +111,7 @@ def test_with_prefect_s_database_lost(bench: Bench, whole: World) -> None:
 
 def test_with_mlflow_s_database_lost(bench: Bench, whole: World) -> None:
     world = bench.world("mlflow")
-    shutil.copytree(whole.home, world.home)
+    shutil.copytree(whole.home, world.home, dirs_exist_ok=True)
     before = published(world)
     assert before
     (world.home / "mlflow" / "mlflow.db").unlink()
@@ -118,15 +122,13 @@ def test_with_mlflow_s_database_lost(bench: Bench, whole: World) -> None:
 
 def published(world: World) -> set[tuple[str, str, str]]:
     """Adapter versions in MLflow: model, round, sha256."""
-    from mlflow import MlflowClient
-
     uri = f"sqlite:///{world.home / 'mlflow' / 'mlflow.db'}"
     return {(v.name, v.tags["round"], v.tags["sha256"]) for v in MlflowClient(uri, uri).search_model_versions()}
 
 
 def test_with_a_blob_truncated(bench: Bench, whole: World) -> None:
     world = bench.world("blob")
-    shutil.copytree(whole.home, world.home)
+    shutil.copytree(whole.home, world.home, dirs_exist_ok=True)
     record = json.loads(outcome(world))
     blob = world.home / "server" / record["clusters"]["0"]["adapter"]["uri"]
     content = blob.read_bytes()
@@ -140,7 +142,7 @@ def test_with_a_blob_truncated(bench: Bench, whole: World) -> None:
 
 def test_rerun_computes_the_stage_and_what_follows_from_it(bench: Bench, whole: World) -> None:
     world = bench.world("rerun")
-    shutil.copytree(whole.home, world.home)
+    shutil.copytree(whole.home, world.home, dirs_exist_ok=True)
     shutil.copytree(whole.root / "demo", world.root / "demo", dirs_exist_ok=True)
     before = computed(world)
     said = bench.fedcore(world, "rerun", "demo", "--from", "train", "--client", "c02", "--dry-run")

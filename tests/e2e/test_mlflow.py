@@ -50,15 +50,24 @@ def test_every_adapter_is_a_version_that_peft_can_read(ran: Ran, world: World, t
     assert (Path(folder) / "lineage.json").exists()
 
 
+def test_the_gallery_is_a_picture_by_step(ran: Ran, world: World) -> None:
+    names = [file.path for file in client(world).list_artifacts(parent(world).info.run_id, "images")]
+    assert sorted(name.split("+")[2] for name in names if name.endswith(".png"))[:2] == ["1", "2"]
+
+
 def test_publishing_again_adds_nothing(ran: Ran, world: World) -> None:
     from data.home import Home
     from tasks.publish import publish_run
+
+    def files() -> list[str]:
+        return sorted(str(p) for p in (world.home / "mlflow" / "artifacts").rglob("*"))
 
     def counts() -> dict[str, int]:
         with sqlite3.connect(world.home / "mlflow" / "mlflow.db") as database:
             return {t: database.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0] for t in TABLES}  # noqa: S608 fixed names
 
-    before = counts()
+    before, files_before = counts(), files()
     publish_run(Home(world.home), "demo")
     assert counts() == before
+    assert files() == files_before
     assert min(before.values()) > 0

@@ -17,6 +17,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import AwaitingRetry
 
 from flows.stuck import HEARTBEAT, SILENCE
 from tests.e2e.conftest import CLIENTS, World, write_world
@@ -127,10 +128,14 @@ def test_a_deployment_adds_a_round_and_finds_files_where_up_was_started(family: 
     assert (family.world.home / "server" / "runs" / "demo" / "round-0002.json").exists()
 
 
-def test_a_flow_run_that_falls_silent_is_marked_crashed(family: Family) -> None:
-    """Its worker is stopped, then the flow is killed: nobody is left who could say so but the server."""
+def test_a_flow_run_that_falls_silent_is_marked_crashed_and_retry_finishes_it(family: Family) -> None:
+    """Its worker is stopped, then the flow is killed: nobody is left who could say so but the server. Then somebody presses Retry."""
     command = [sys.executable, "-m", "prefect", "deployment", "run", "federated-training/federated-training"]
-    parameters = ["-p", "name=silent", "-p", f"file={family.world.file}"]
+    file = family.world.root / "silent.yaml"  # other work than the runs before, and long enough to be struck in the midst of it
+    values = yaml.safe_load(family.world.file.read_text())
+    file.write_text(yaml.safe_dump({**values, "seed": 7, "dispatch": "inline", "training": {"steps": 600, "batch": 4}}))
+    (family.world.root / "silent").symlink_to(family.world.root / "demo")
+    parameters = ["-p", "name=silent", "-p", f"file={file}"]
     environment = clean_environment(FEDCORE_HOME=str(family.world.home), PREFECT_API_URL=family.api)
     subprocess.run([*command, *parameters], env=environment, capture_output=True, check=True)
 
@@ -156,6 +161,20 @@ def test_a_flow_run_that_falls_silent_is_marked_crashed(family: Family) -> None:
         until(crashed, "it is marked crashed", SILENCE.seconds + 120)
     finally:
         os.kill(worker, signal.SIGCONT)
+    before = finished(family.world, "train") | finished(family.world, "encode")
+    with family.client() as client:
+        client.set_flow_run_state(run.id, AwaitingRetry())  # what the button in Prefect's pages does
+
+    def completed() -> bool:
+        with family.client() as client:
+            state = client.read_flow_run(run.id).state
+        return state is not None and state.is_completed()
+
+    until(completed, "the retried run completes", 400)
+    assert (family.world.home / "server" / "runs" / "silent" / "round-0001.json").exists()
+    after = finished(family.world, "train") | finished(family.world, "encode")
+    assert before
+    assert {key: after[key] for key in before} == before
 
 
 def test_one_ctrl_c_ends_all_of_it(family: Family) -> None:

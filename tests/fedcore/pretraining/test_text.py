@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPTokenizer
 
-from fedcore.pretraining.text import TOKENS, VOCABULARY, WIDTH
+from fedcore.pretraining.text import TOKENS, VOCABULARY, WIDTH, train_tokenizer
 from tests import tiny
 
 
@@ -21,6 +21,13 @@ def test_the_tokenizer_keeps_clips_rules_and_its_ids_when_saved(tmp_path: Path) 
     made.save_pretrained(tmp_path)
     opened = CLIPTokenizer.from_pretrained(tmp_path)
     assert opened(["A  Cat", "a cat", "pizza!"], padding="max_length", truncation=True).input_ids == ids
+
+
+def test_the_same_captions_give_the_same_tokenizer() -> None:
+    """Every pair of letters is as frequent as every other: nothing but the rule for ties decides."""
+    captions = [a + b for a in "abcdefgh" for b in "stuvwxyz"] * 2
+    first, *others = (train_tokenizer(captions).backend_tokenizer.to_str() for _ in range(5))
+    assert others == [first] * 4
 
 
 def test_any_text_can_be_written_in_its_letters() -> None:
