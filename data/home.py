@@ -16,6 +16,7 @@ HOME = "FEDCORE_HOME"
 CLIENTS = "FEDCORE_CLIENTS"
 STORE = "FEDCORE_STORE"
 PAGES = "FEDCORE_MLFLOW_PAGES"
+TRAINING_PAGES = "workflowType=machine_learning"  # MLflow's pages otherwise turn to prompts and traces
 
 
 @lru_cache(maxsize=4)
@@ -84,4 +85,4 @@ class Home:
     def mlflow_page(self, experiment: str, run: str) -> str | None:
         """The address of a run's page; None where no server shows it (`FEDCORE_MLFLOW_PAGES`, by default a tracking server)."""
         pages = os.environ.get(PAGES) or (self.tracking_uri if self.tracking_uri.startswith("http") else None)
-        return f"{pages.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if pages else None
+        return f"{pages.rstrip('/')}/#/experiments/{experiment}/runs/{run}?{TRAINING_PAGES}" if pages else None

@@ -16,6 +16,9 @@ FORMAT: Literal[1] = 1
 
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+CURVE = 100
+"""The most points of a training's loss curve."""
+
 
 class Heldout(BaseModel):
     """Held-out losses before and after local training."""
@@ -29,8 +32,8 @@ class Heldout(BaseModel):
 class TrainingRecord(BaseModel):
     """What a client tells of its local training.
 
-    `echo` is the SHA-256 of the adapter that it loaded, `samples` its training pictures, `train_loss` the mean over the last
-    quarter of the steps, `discarded` the share of ‖Δ‖²_F that fitting the loaded adapter to its rank gave up.
+    `echo` is the SHA-256 of the adapter that it loaded, `samples` its training pictures, `curve` the training loss over the
+    steps, each point the mean of equally many, `discarded` the share of ‖Δ‖²_F that fitting the loaded adapter to its rank gave up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -39,7 +42,7 @@ class TrainingRecord(BaseModel):
     round: int
     samples: Annotated[int, Field(ge=1)]
     loss: Heldout
-    train_loss: Loss
+    curve: Annotated[list[Loss], Field(min_length=1, max_length=CURVE)]
     discarded: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 

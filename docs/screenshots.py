@@ -2,42 +2,76 @@
 
 import argparse
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from mlflow import MlflowClient
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
-SETTLE = 6000  # milliseconds that a page may take to fetch and draw
+from data.home import TRAINING_PAGES
+
+SETTLE = 5000  # milliseconds that a page may take to fetch and draw
+WIDTH, HEIGHT = 1400, 900
 
 
-def flow_run(api: str, name: str) -> str:
-    """The id of the last completed flow run of that name."""
-    wanted = {"flow_runs": {"name": {"any_": [name]}, "state": {"type": {"any_": ["COMPLETED"]}}}, "sort": "START_TIME_DESC", "limit": 1}
-    found = httpx.post(f"{api}/flow_runs/filter", json=wanted).raise_for_status().json()
+@dataclass(frozen=True)
+class Shot:
+    """A page's address, what to press (a CSS selector) and which charts to search for before the picture, and its height in pixels."""
+
+    address: str
+    press: str | None = None
+    charts: str | None = None
+    height: int = HEIGHT
+
+
+def newest(api: str, what: str, wanted: dict[str, object]) -> str:
+    """The id of the newest flow run or artifact that fits."""
+    found = httpx.post(f"{api}/{what}/filter", json={what: wanted, "limit": 1}).raise_for_status().json()
     if not found:
-        raise SystemExit(f"error: {api} knows no completed flow run '{name}'; run the federation there first")
+        raise SystemExit(f"error: {api} has no {what} with {wanted}; run the federation there first")
     return str(found[0]["id"])
 
 
-def pages(prefect: str, mlflow: str, name: str) -> dict[str, str]:
-    """The address of each picture's page, by the picture's name."""
+def shots(prefect: str, mlflow: str, name: str) -> dict[str, Shot]:
+    """What to take, by the picture's name."""
     client = MlflowClient(mlflow)
     experiment = client.get_experiment_by_name("fedcore")
     runs = client.search_runs([experiment.experiment_id], f"tags.`fedcore.name` = '{name}'") if experiment else []
-    parent = next((r.info.run_id for r in runs if r.data.tags["fedcore.round"] == "all"), None)
-    if experiment is None or parent is None:
+    run = {r.data.tags["fedcore.round"]: r.info.run_id for r in runs}
+    if experiment is None or "all" not in run:
         raise SystemExit(f"error: {mlflow} has no run '{name}'")
-    rounds = max(int(r.data.tags["fedcore.round"]) for r in runs if r.data.tags["fedcore.round"] != "all")
-    last = flow_run(f"{prefect}/api", f"{name} round {rounds}")
-    inside = f"{mlflow}/#/experiments/{experiment.experiment_id}/runs/{parent}"
+    last = len(run) - 1
+    flow = newest(f"{prefect}/api", "flow_runs", {"name": {"any_": [f"{name} round {last}"]}, "state": {"type": {"any_": ["COMPLETED"]}}})
+    table = newest(f"{prefect}/api", "artifacts", {"key": {"any_": [f"{name}-round-{last}"]}})
+    experiments = f"{mlflow}/#/experiments/{experiment.experiment_id}"
+
+    def of(number: str, tab: str) -> str:
+        return f"{experiments}/runs/{run[number]}/{tab}?{TRAINING_PAGES}"
+
     return {
-        "prefect-round": f"{prefect}/runs/flow-run/{last}",
-        "prefect-report": f"{prefect}/artifacts/key/{name}-round-{rounds}",
-        "mlflow-runs": f"{mlflow}/#/experiments/{experiment.experiment_id}/runs",
-        "mlflow-curves": f"{inside}/model-metrics",
-        "mlflow-versions": f"{mlflow}/#/models/{name}.cluster-0",
+        "prefect-round": Shot(f"{prefect}/runs/flow-run/{flow}", height=520),
+        "prefect-report": Shot(f"{prefect}/artifacts/artifact/{table}"),
+        "mlflow-runs": Shot(f"{experiments}/runs?{TRAINING_PAGES}", press=".ag-cell button", height=520),
+        "mlflow-curves": Shot(of("all", "model-metrics"), charts="loss_personal"),
+        "mlflow-training": Shot(of(str(last), "model-metrics"), charts="training"),
+        "mlflow-pictures": Shot(of("all", f"artifacts/gallery/round-{last:04d}.png")),
+        "mlflow-versions": Shot(f"{mlflow}/#/models/{name}.cluster-0?{TRAINING_PAGES}"),
     }
+
+
+def take(page: Page, shot: Shot, path: Path) -> None:
+    """Open, press, wait, write."""
+    page.set_viewport_size({"width": WIDTH, "height": shot.height})
+    page.goto(shot.address, timeout=60_000)
+    page.wait_for_timeout(SETTLE)
+    for selector in ("button[aria-label='Close']", shot.press):  # MLflow opens an assistant beside every page
+        if selector and page.locator(selector).count():
+            page.locator(selector).first.click()
+    if shot.charts:
+        page.get_by_placeholder("Search metric charts").fill(shot.charts)
+    page.wait_for_timeout(SETTLE)
+    page.screenshot(path=path)
 
 
 def main() -> None:
@@ -49,14 +83,9 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path(__file__).parent)
     given = options.parse_args()
     with sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for picture, address in pages(given.prefect, given.mlflow, given.name).items():
-            page = browser.new_page(viewport={"width": 1400, "height": 900})
-            page.goto(address, timeout=60_000)
-            page.wait_for_timeout(SETTLE)
-            page.screenshot(path=given.out / f"{picture}.png")
-            page.close()
-        browser.close()
+        page = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"]).new_page()
+        for picture, shot in shots(given.prefect, given.mlflow, given.name).items():
+            take(page, shot, given.out / f"{picture}.png")
 
 
 if __name__ == "__main__":

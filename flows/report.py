@@ -21,6 +21,8 @@ from data.records import RoundRecord
 from flows.progress import Watcher, watched_by, watcher
 
 STAGES = ("enrol", "encode", "train", "cluster", "aggregate", "interact", "baseline", "evaluate", "gallery")
+LOSSES = {"base": "base", "personal": "personal", "cluster": "own cluster", "other_cluster": "other clusters"}
+"""The table's names of a client's losses."""
 EVERY = 2.0  # seconds between two looks that a page is given
 
 
@@ -88,13 +90,19 @@ def report(home: Home, name: str, record: RoundRecord) -> None:
                 "client": client,
                 "cluster": c.cluster,
                 "pictures": c.samples,
-                **{f"loss of {what}": loss.get(what) for what in ("base", "cluster", "other_cluster", "personal")},
+                **{title: _short(loss.get(what)) for what, title in LOSSES.items()},
                 "left out": c.failed or "",
             }
         )
     text = f"{name}, round {record.round}: {len(record.clusters)} clusters, {record.bytes_up:,} bytes up, {record.bytes_down:,} down"
-    create_table_artifact(table=rows, key=_key(name, f"round-{record.round}"), description=text)
+    losses = "Losses on held-out pictures, of the base and with each adapter."
+    create_table_artifact(table=rows, key=_key(name, f"round-{record.round}"), description=f"{text}. {losses}")
     create_image_artifact(image_url=_inline(home, record), key=_key(name, f"gallery-{record.round}"), description=f"Gallery. {text}")
+
+
+def _short(loss: float | None) -> float | None:
+    """Four decimals: more tell nobody anything."""
+    return None if loss is None else round(loss, 4)
 
 
 def _inline(home: Home, record: RoundRecord) -> str:

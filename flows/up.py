@@ -69,7 +69,7 @@ def up(home: Home, port: int, mlflow_port: int) -> int:
     manager = Manager()
     manager.add_process("prefect", _command("prefect", "server", "start", "--host", HOST, "--port", str(port)), env=server)
     database = f"sqlite:///{home.mlflow / 'mlflow.db'}"
-    pages = _command("mlflow", "ui", "--host", HOST, "--port", str(mlflow_port), "--backend-store-uri", database)
+    pages = _command("mlflow", "ui", "--host", HOST, "--port", str(mlflow_port), "--workers", "1", "--backend-store-uri", database)
     manager.add_process("mlflow", pages, env=server)
     manager.add_process("cpu", _command("flows.up", "cpu"), env=member)
     for gpu in gpus():

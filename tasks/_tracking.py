@@ -3,12 +3,10 @@
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from PIL import Image
 
 from data.home import Home
 
@@ -58,19 +56,13 @@ class Tracking:
             tags=[RunTag(k, v) for k, v in (tags or {}).items()],
         )
 
-    def measure(self, run: str, values: Mapping[str, float], at: float, step: int) -> None:
-        """Metrics of a step; with the same time `at` they collapse with those logged before."""
+    def measure(self, run: str, points: Iterable[tuple[str, float, int]], at: float) -> None:
+        """Metrics as names, values and steps; with the same time `at` they collapse with those logged before."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(k, v, int(at * 1000), step) for k, v in values.items()]
+        metrics = [Metric(name, value, int(at * 1000), step) for name, value, step in points]
         for i in range(0, len(metrics), BATCH):
             self.client.log_batch(run, metrics=metrics[i : i + BATCH])
-
-    def show(self, run: str, key: str, image: Image.Image, at: float, step: int) -> None:
-        """A picture of a step, which the run's page shows with a slider over the steps."""
-        name = f"images/{key}+step+{step}+timestamp+{int(at * 1000)}+"  # MLflow's own, with something random after it
-        if not any(file.path.startswith(name) for file in self.client.list_artifacts(run, "images")):
-            self.client.log_image(run, image, key=key, step=step, timestamp=int(at * 1000), synchronous=True)
 
     def keep(self, run: str, adapters: Sequence[Versioned]) -> None:
         """Every adapter as a logged model of the run and a version of its registered model, unless the run has it."""
@@ -139,4 +131,5 @@ def connect(home: Home) -> Tracking:
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return Tracking(client, str(found.experiment_id))
-    return Tracking(client, client.create_experiment(EXPERIMENT, (home.mlflow / "artifacts").absolute().as_uri() if own else None))
+    artifacts = (home.mlflow / "artifacts").absolute().as_uri() if own else None
+    return Tracking(client, client.create_experiment(EXPERIMENT, artifacts))

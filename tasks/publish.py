@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from PIL import Image
 from prefect import task
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
@@ -19,7 +19,7 @@ from data.peft_folder import kernels, write_peft
 from data.records import RoundRecord, bound, champion, mark_published, rounds
 from data.store import Ref, Store
 from fedcore.adapters import from_bytes
-from fedcore.config import FREE
+from fedcore.config import FREE, Federation
 from tasks._tracking import Tracking, Versioned, connect
 
 ONE_BY_ONE = 100
@@ -37,7 +37,10 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def metrics_of(record: RoundRecord) -> dict[str, float]:
-    """A round's numbers by name; per client `loss_personal/c01`, on the tuning split `tune_personal/c01`."""
+    """A round's numbers by name.
+
+    Per client `loss_personal/c01`, on the tuning split `tune_personal/c01`; `train_loss/c01`, the mean over its last quarter of steps.
+    """
     out: dict[str, float] = {
         "bytes_up": record.bytes_up,
         "bytes_down": record.bytes_down,
@@ -58,8 +61,17 @@ def metrics_of(record: RoundRecord) -> dict[str, float]:
         for prefix, losses in (("loss", c.test), ("tune", c.tune)):
             out |= {f"{prefix}_{what}/{name}": value for what, value in (losses or {}).items() if value is not None}
         if c.training is not None:
-            out[f"train_loss/{name}"] = c.training.train_loss
+            out[f"train_loss/{name}"] = fmean(c.training.curve[-max(1, len(c.training.curve) // 4) :])
     return out
+
+
+def curves_of(record: RoundRecord, steps: int) -> Iterator[tuple[str, float, int]]:
+    """Every client's training loss over the `steps` of this round: `training/c01`, value, step."""
+    if len(record.clients) > ONE_BY_ONE:
+        return
+    for name, c in record.clients.items():
+        curve = c.training.curve if c.training else []
+        yield from ((f"training/{name}", value, i * steps // len(curve)) for i, value in enumerate(curve, start=1))
 
 
 def clients_table(record: RoundRecord) -> str:
@@ -122,20 +134,22 @@ def run_of(tracking: Tracking, name: str, record: RoundRecord, parent: str) -> s
     return tracking.run(f"{name} round {record.round}", tags, record.finished - record.seconds)
 
 
-def publish_round(tracking: Tracking, store: Store, name: str, base: str, record: RoundRecord, parent: str) -> None:
+def publish_round(tracking: Tracking, store: Store, federation: Federation, record: RoundRecord, parent: str) -> None:
     """One child run: metrics, gallery, record, table of clients, and every adapter as a logged model with a registered version."""
+    name, steps = federation.name, federation.training.steps
     run, client = run_of(tracking, name, record, parent), tracking.client
     gallery = store.get(record.gallery)
-    for target in (run, parent):
-        tracking.measure(target, metrics_of(record), record.finished, record.round)
-    tracking.show(parent, "gallery", Image.open(io.BytesIO(gallery)), record.finished, record.round)
-    client.log_stream(run, io.BytesIO(gallery), "gallery.png")
+    numbers = [(metric, value, record.round) for metric, value in metrics_of(record).items()]
+    tracking.measure(parent, numbers, record.finished)
+    tracking.measure(run, [*numbers, *curves_of(record, steps)], record.finished)
+    for target, path in ((run, "gallery.png"), (parent, f"gallery/round-{record.round:04d}.png")):
+        client.log_stream(target, io.BytesIO(gallery), path)
     client.log_dict(run, json.loads(record.model_dump_json()), "round.json")
     client.log_text(run, clients_table(record), "clients.csv")
     failed = {c: who.failed for c, who in record.clients.items() if who.failed}
     tags = {"fedcore.failed": json.dumps(failed), **told(f"Round {record.round} of {name}: gallery, metrics, adapters.")}
     tracking.describe(run, tags=tags)
-    tracking.keep(run, versions_of(store, name, base, record))
+    tracking.keep(run, versions_of(store, name, federation.base, record))
     client.set_terminated(run, "FINISHED", int(record.finished * 1000))
 
 
@@ -166,7 +180,7 @@ def publish_run(home: Home, name: str, only: int | None = None) -> tuple[str, st
     tracking.client.log_dict(parent, values, "federation.json")
     treated = [r for r in records if only in (None, r.round)]
     for record in treated:
-        publish_round(tracking, store, name, federation.base, record, parent)
+        publish_round(tracking, store, federation, record, parent)
     best = champion(records)
     tracking.crown(name, run_of(tracking, name, best, parent), {f"{name}.{owner}": ref.sha256 for owner, ref, _ in adapters_of(best)})
     tracking.describe(parent, tags={"fedcore.champion": str(best.round)})

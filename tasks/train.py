@@ -1,12 +1,15 @@
 """Train: on the client's side, the adapter it was sent is fine-tuned on its own pictures; the new adapter and an echo leave."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
 from typing import ClassVar
 
 from prefect import task
 
 from data.checkpoints import Checkpoint
 from data.home import Home
+from data.records import CURVE
 from data.store import Ref
 from fedcore.config import TrainingConfig
 from tasks._client import Outcome, run_clients
@@ -29,10 +32,14 @@ class TrainJob(ClientJob):
     seed: int
 
 
+def curve(losses: Sequence[float]) -> list[float]:
+    """The losses of all steps as at most `CURVE` points, each the mean of (to one) equally many."""
+    cuts = [i * len(losses) // min(CURVE, len(losses)) for i in range(min(CURVE, len(losses)) + 1)]
+    return [fmean(losses[a:b]) for a, b in pairwise(cuts)]
+
+
 def compute(job: TrainJob) -> Made:
     """The trained adapter as a blob; in the record the echo of what was loaded, and the tuning split's loss before and after."""
-    import torch
-
     from data.base.load import load_exact
     from data.clients import load_enrolled
     from data.encoded import examples
@@ -61,7 +68,7 @@ def compute(job: TrainJob) -> Made:
         "round": job.round,
         "samples": len(splits["train"]),
         "loss": {"before": loss(start), "after": loss(trained.adapter)},
-        "train_loss": float(torch.tensor(trained.losses[-max(1, len(trained.losses) // 4) :]).mean()),
+        "curve": curve(trained.losses),
         "discarded": discarded,
     }
     return Made({"adapter": store.put(adapters.to_bytes(trained.adapter), "adapter", ".safetensors")}, record)

@@ -20,6 +20,7 @@ def settings() -> None:
 
     home = Home.current()
     os.environ[HOME] = str(home.root)
+    home.prefect.mkdir(parents=True, exist_ok=True)  # Prefect would make no folder above its own
     for name, value in {
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
@@ -29,6 +30,7 @@ def settings() -> None:
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "fedcore,data,tasks,flows",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight idle processes of 250 MB otherwise
         "DO_NOT_TRACK": "true",
         "HF_HUB_OFFLINE": "1",
     }.items():

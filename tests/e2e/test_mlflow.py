@@ -7,6 +7,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from peft import LoraConfig
 
+from data.records import rounds
+from data.store import Store
 from tests.e2e.conftest import CLIENTS, Ran, World
 
 TABLES = ("runs", "metrics", "params", "tags", "logged_models", "model_versions", "registered_model_aliases")
@@ -36,6 +38,15 @@ def test_one_parent_run_and_one_child_a_round(ran: Ran, world: World) -> None:
     assert [m.step for m in client(world).get_metric_history(top.info.run_id, "mean_loss_personal")][:2] == [1, 2]
 
 
+def test_a_round_has_each_clients_loss_over_its_steps(ran: Ran, world: World) -> None:
+    (second,) = [r for r in runs(world) if r.data.tags["fedcore.round"] == "2"]
+    account = rounds(Store(world.home / "server"), "demo")[1].clients["c01"].training
+    assert account is not None
+    points = client(world).get_metric_history(second.info.run_id, "training/c01")
+    assert [(p.step, p.value) for p in points] == list(enumerate(account.curve, start=1))
+    assert len(points) == 4
+
+
 def test_every_adapter_is_a_version_that_peft_can_read(ran: Ran, world: World, tmp_path: Path) -> None:
     mlflow = client(world)
     for owner in [f"client-{c}" for c in CLIENTS] + ["cluster-0"]:
@@ -50,9 +61,11 @@ def test_every_adapter_is_a_version_that_peft_can_read(ran: Ran, world: World, t
     assert (Path(folder) / "lineage.json").exists()
 
 
-def test_the_gallery_is_a_picture_by_step(ran: Ran, world: World) -> None:
-    names = [file.path for file in client(world).list_artifacts(parent(world).info.run_id, "images")]
-    assert sorted(name.split("+")[2] for name in names if name.endswith(".png"))[:2] == ["1", "2"]
+def test_the_run_keeps_the_gallery_of_every_round(ran: Ran, world: World, tmp_path: Path) -> None:
+    store, run = Store(world.home / "server"), parent(world).info.run_id
+    for record in rounds(store, "demo"):
+        kept = client(world).download_artifacts(run, f"gallery/round-{record.round:04d}.png", str(tmp_path))
+        assert Path(kept).read_bytes() == store.get(record.gallery)
 
 
 def test_publishing_again_adds_nothing(ran: Ran, world: World) -> None:

@@ -46,7 +46,7 @@ def put(home: Home, blob: bytes) -> Ref:
 def hand_over(home: Home, base_folder: Path, sent: Adapter, blob: bytes, before: str | None = None, **record: Any) -> Outcome:
     """One client's outcome as the server judges it."""
     start = put(home, adapters.to_bytes(sent))
-    account = {"echo": start.sha256, "round": 1, "samples": 8, "loss": {"before": 1.0, "after": 0.5}, "train_loss": 0.5, "discarded": 0.0}
+    account = {"echo": start.sha256, "round": 1, "samples": 8, "loss": {"before": 1.0, "after": 0.5}, "curve": [0.6, 0.5], "discarded": 0.0}
     told = {name: value for name, value in {**account, **record}.items() if value is not None}
     manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs={"adapter": put(home, blob)}, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
     expected = Expected(
@@ -107,8 +107,10 @@ def test_a_bad_file_is_refused(
         ({"samples": 0}, "wrong at 'samples'"),
         ({"samples": True}, "wrong at 'samples'"),
         ({"samples": "many"}, "wrong at 'samples'"),
-        ({"train_loss": None}, "wrong at 'train_loss'"),
-        ({"train_loss": float("nan")}, "wrong at 'train_loss'"),
+        ({"curve": None}, "wrong at 'curve'"),
+        ({"curve": []}, "wrong at 'curve'"),
+        ({"curve": [0.5] * 101}, "wrong at 'curve'"),
+        ({"curve": [0.5, float("nan")]}, "wrong at 'curve.1'"),
         ({"loss": {"before": 1.0}}, "wrong at 'loss.after'"),
         ({"diary": "dear diary"}, "wrong at 'diary'"),
     ],
