@@ -4,6 +4,7 @@ from pathlib import Path
 
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from fedcore.base import BaseModel
 from fedcore.pretraining.diffusion import new_scheduler
@@ -91,5 +92,6 @@ def pipeline(base: BaseModel | None = None, denoiser: UNet2DConditionModel | Non
 
 def save_base(folder: Path, denoiser: UNet2DConditionModel | None = None) -> Path:
     """The tiny base as a folder that `StableDiffusionPipeline.from_pretrained` opens."""
+    transformers_logging.disable_progress_bar()
     pipeline(denoiser=denoiser).save_pretrained(folder)
     return folder

@@ -28,6 +28,7 @@ def settings() -> None:
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "TRANSFORMERS_VERBOSITY": "error",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "fedcore,data,tasks,flows",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight idle processes of 250 MB otherwise

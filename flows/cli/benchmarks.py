@@ -55,7 +55,8 @@ def benchmark_overhead(
         for cost in overhead(home, federation.name):
             console.print(
                 f"round {cost.round}: {cost.wall:6.1f} s, of which {cost.computing:6.1f} s some stage was computed; "
-                f"rest {cost.rest:5.2f} s ({100 * cost.share:.1f} %)"
+                f"rest {cost.rest:5.2f} s ({100 * cost.share:.1f} %)",
+                soft_wrap=True,
             )
 
 
@@ -76,5 +77,6 @@ def benchmark_crowd(
             walls = " and ".join(f"{wall:.1f} s" for wall in crowd.walls)
             console.print(
                 f"{crowd.clients:,} clients, {crowd.came_through:,} came through: two rounds in {walls}, "
-                f"coordinator's memory at most {crowd.peak / 2**20:,.0f} MiB"
+                f"coordinator's memory at most {crowd.peak / 2**20:,.0f} MiB",
+                soft_wrap=True,
             )
