@@ -9,7 +9,11 @@ WORKDIR /fedcore
 COPY constraints.txt ./
 RUN pip install --no-cache-dir torch==2.13.0 --index-url ${TORCH_INDEX}
 
-COPY . .
+COPY pyproject.toml README.md LICENSE prefect.yaml ./
+COPY fedcore fedcore
+COPY data data
+COPY tasks tasks
+COPY flows flows
 RUN pip install --no-cache-dir --editable '.[s3,postgresql]' --constraint constraints.txt \
     && useradd --create-home fedcore \
     && install --directory --owner fedcore /state

@@ -42,7 +42,7 @@ lint: $(READY)
 ui: $(READY) ## MLflow and Prefect pages over what was run here
 	@export FEDCORE_HOME=$${FEDCORE_HOME:-$(CURDIR)/runs}; export PREFECT_HOME=$${PREFECT_HOME:-$$FEDCORE_HOME/prefect}; mkdir -p $$FEDCORE_HOME/mlflow; \
 	export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=true; \
-	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///$$FEDCORE_HOME/mlflow/mlflow.db & mlflow=$$!; \
+	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///$$FEDCORE_HOME/mlflow/mlflow.db --artifacts-destination $$FEDCORE_HOME/mlflow/artifacts & mlflow=$$!; \
 	$(BIN)/prefect server start --host 127.0.0.1 --port 4200 & prefect=$$!; \
 	trap 'kill $$mlflow $$prefect 2>/dev/null; wait; exit 0' INT TERM; \
 	echo "MLflow http://127.0.0.1:5000   Prefect http://127.0.0.1:4200   (Ctrl-C ends both)"; wait

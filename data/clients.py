@@ -25,8 +25,8 @@ class ClientFile(BaseModel):
 
     statement: str = Field(min_length=1)
     pictures: str = Field(min_length=1)
-    device: str = "laptop"
-    group: str | None = None
+    device: str = Field("laptop", max_length=64)
+    group: str | None = Field(None, max_length=64)
 
 
 def new_client_file(table: Path, statement: str) -> tuple[Path, bytes]:
@@ -37,7 +37,7 @@ def new_client_file(table: Path, statement: str) -> tuple[Path, bytes]:
     """
     path = table.with_suffix(".yaml")
     if path.exists():
-        raise ConfigError(f"{path}: there is such a client file already; change the statement there and leave out --statement")
+        raise ConfigError("there is such a client file already; change the statement there and leave out --statement", at=path)
     file = validated(ClientFile, {"statement": statement.strip(), "pictures": table.name}, str(path))
     return path, yaml.safe_dump(file.model_dump(exclude_unset=True), sort_keys=False, allow_unicode=True, width=1000).encode()
 
@@ -107,23 +107,23 @@ def load_client(client: str, folder: Path | None = None) -> Client:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such client file") from None
+        raise ConfigError("there is no such client file", at=path) from None
     except (yaml.YAMLError, ValueError) as error:  # a ValueError: no UTF-8, or a date that there is not
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "its text"
-        raise ConfigError(f"{path}: not readable as YAML ({where}); quote text that holds ':' or begins with a sign") from None
+        raise ConfigError(f"not readable as YAML ({where}); quote text that holds ':' or begins with a sign", at=path) from None
     except OSError as error:
-        raise ConfigError(f"{path}: not readable ({error.strerror})") from None
+        raise ConfigError(f"not readable ({error.strerror})", at=path) from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys such as 'statement' and 'pictures'")
+        raise ConfigError("expected keys such as 'statement' and 'pictures'", at=path)
     file = validated(ClientFile, values, str(path))
     table = path.parent / file.pictures
     try:
         blob = table.read_bytes()
     except FileNotFoundError:
-        raise TableError(f"{table}: there is no such table; make one with `fedcore import-images FOLDER --out {table.name}`") from None
+        raise TableError("there is no such table; make one with `fedcore import-images`", at=table) from None
     except OSError as error:
-        raise TableError(f"{table}: not readable ({error.strerror})") from None
+        raise TableError(f"not readable ({error.strerror})", at=table) from None
     rows = read_table(blob, str(table))
     digest = hashlib.sha256(hashlib.sha256(blob).digest() + repr((file.statement, file.device)).encode()).hexdigest()
     return Client(client, file.statement, rows, file.device, file.group, digest)

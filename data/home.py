@@ -19,6 +19,11 @@ PAGES = "FEDCORE_MLFLOW_PAGES"
 TRAINING_PAGES = "workflowType=machine_learning"  # MLflow's pages otherwise turn to prompts and traces
 
 
+def absolute(store: str) -> str:
+    """A store's address that means the same in every folder."""
+    return store if "://" in store else str(Path(store).absolute())
+
+
 @lru_cache(maxsize=4)
 def _opened(url: str) -> Store:
     """Every process checks a store's format once."""

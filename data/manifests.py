@@ -29,6 +29,10 @@ class Manifest(BaseModel):
     seconds: float
     finished: float
 
+    def brief(self) -> "Manifest":
+        """Without parameters and libraries, which only the store need keep: a coordinator holds those of every client."""
+        return self.model_copy(update={"parameters": {}, "libraries": {}})
+
 
 def path(stage: str, key: str) -> str:
     """Where a manifest lies in its store."""

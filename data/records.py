@@ -201,6 +201,11 @@ def mark_published(store: Store, name: str, record: RoundRecord) -> None:
     store.write_text(_published_path(name, record.round), record.digest())
 
 
+def mark_unpublished(store: Store, name: str, number: int) -> None:
+    """Let this round count as not in MLflow."""
+    store.remove(_published_path(name, number))
+
+
 def rounds(store: Store, name: str) -> list[RoundRecord]:
     """The finished rounds, from the first on without a gap."""
     out: list[RoundRecord] = []

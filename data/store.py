@@ -5,6 +5,8 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fedcore.errors import StoreError
 
 FORMAT = 1
+PIECE = 2**20  # bytes read at once
 PLACE = re.compile(r"blobs/[0-9a-f]{2}/([0-9a-f]{64})(\.[a-z]+)?")
 NO_SPACE = "no space left on the disk of {}; free some, then `fedcore resume`: what was finished is kept"
 
@@ -45,11 +48,12 @@ class Store:
             raise StoreError(f"store '{url}': {error}; give a folder or an address such as s3://bucket/prefix") from None
         self.root: str = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
-        mark = f"{self.root}/format"
-        if self._fs.exists(mark):
-            if (found := self._fs.cat_file(mark).decode().strip()) != str(FORMAT):
-                raise StoreError(f"{self.root}: store format {found}, this version reads format {FORMAT}; use the version that wrote it")
-        else:
+        found = self.read_text("format")
+        if found is not None and found.strip() != str(FORMAT):
+            raise StoreError(
+                f"store format {found.strip()}, this version reads format {FORMAT}; use the version that wrote it", at=self.root
+            )
+        if found is None:
             self._write("format", f"{FORMAT}\n".encode())
 
     def put(self, blob: bytes, kind: str, suffix: str) -> Ref:
@@ -71,7 +75,8 @@ class Store:
         if place is None or place[1] != ref.sha256:
             raise StoreError(f"{ref.kind} {ref.sha256[:12]} is said to lie at {ref.uri[:120]!a}, which is no place of such a blob")
         try:
-            blob: bytes = self._fs.cat_file(f"{self.root}/{ref.uri}", end=ref.bytes + 1)
+            with self._reached():
+                blob: bytes = self._fs.cat_file(f"{self.root}/{ref.uri}", end=ref.bytes + 1)
         except FileNotFoundError:
             raise StoreError(
                 f"{ref.kind} {ref.sha256[:12]} is missing from {self.root}; run `fedcore resume` to compute it again"
@@ -81,41 +86,71 @@ class Store:
         return blob
 
     def holds(self, ref: Ref) -> bool:
-        """Is the blob there, and intact?"""
-        try:
-            self.get(ref)
-        except StoreError:
+        """Is the blob there, and intact? Read in pieces: a Ref may come from anywhere, and claim any size."""
+        place = PLACE.fullmatch(ref.uri)
+        if place is None or place[1] != ref.sha256:
             return False
-        return True
+        digest, size = hashlib.sha256(), 0
+        try:
+            with self._reached(), self._fs.open(f"{self.root}/{ref.uri}", "rb") as file:
+                while size <= ref.bytes and (piece := file.read(PIECE)):
+                    digest.update(piece)
+                    size += len(piece)
+        except FileNotFoundError:
+            return False
+        return (digest.hexdigest(), size) == (ref.sha256, ref.bytes)
+
+    @contextmanager
+    def _reached(self, *, writing: bool = False) -> Iterator[None]:
+        """What goes wrong on the way to a store elsewhere is told in one line.
+
+        Raises:
+            StoreError: it cannot be reached, or does not let us in.
+        """
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            if self._local or (isinstance(error, FileNotFoundError) and not writing):
+                raise
+            why = next(iter(str(error).splitlines()), "")
+            raise StoreError(
+                f"store {self.root}: {type(error).__name__}: {why[:200]}; are its address and the credentials right, and does it answer?"
+            ) from None
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a named file (a manifest, a run's record) atomically."""
         self._write(name, text.encode())
 
-    def read_text(self, name: str) -> str | None:
-        """A named file, or None."""
+    def read_text(self, name: str, most: int | None = None) -> str | None:
+        """A named file, of a stranger's not more than `most` bytes, or None."""
         try:
-            content: bytes = self._fs.cat_file(f"{self.root}/{name}")
+            with self._reached():
+                content: bytes = self._fs.cat_file(f"{self.root}/{name}", end=most)
         except FileNotFoundError:
             return None
-        return content.decode()
+        return content.decode(errors="replace" if most else "strict")
 
     def remove(self, name: str) -> None:
         """Remove a named file, if it is there."""
-        if self._fs.exists(f"{self.root}/{name}"):
-            self._fs.rm_file(f"{self.root}/{name}")
+        with self._reached():
+            if self._fs.exists(f"{self.root}/{name}"):
+                self._fs.rm_file(f"{self.root}/{name}")
 
     def children(self, folder: str) -> list[str]:
         """Names below a folder of this store, sorted; none where it does not exist."""
         try:
-            return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(f"{self.root}/{folder}", detail=False))
+            with self._reached():
+                return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(f"{self.root}/{folder}", detail=False))
         except FileNotFoundError:
             return []
 
     def _write(self, name: str, blob: bytes) -> None:
         path = f"{self.root}/{name}"
         if not self._local:
-            self._fs.pipe_file(path, blob)
+            with self._reached(writing=True):
+                self._fs.pipe_file(path, blob)
             return
         write_atomically(Path(path), blob)
 

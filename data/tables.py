@@ -41,25 +41,25 @@ def read_table(blob: bytes, path: str) -> list[Row]:
     try:
         table = pq.ParquetFile(pa.BufferReader(blob)).read(use_threads=False)
     except (pa.ArrowException, OSError):
-        raise TableError(f"{path}: not a readable Parquet file; make it anew with `fedcore import-images`") from None
+        raise TableError("not a readable Parquet file; make it anew with `fedcore import-images`", at=path) from None
     for column, kinds in (("image", (pa.binary(), pa.large_binary())), ("prompt", (pa.string(), pa.large_string()))):
         if column not in table.column_names:
-            raise TableError(f"{path}: no column '{column}'; a table needs 'image' and 'prompt'")
+            raise TableError(f"no column '{column}'; a table needs 'image' and 'prompt'", at=path)
         if table.schema.field(column).type not in kinds:
-            raise TableError(f"{path}: column '{column}' is {table.schema.field(column).type}, expected {kinds[0]}")
+            raise TableError(f"column '{column}' is {table.schema.field(column).type}, expected {kinds[0]}", at=path)
     images = cast("list[bytes | None]", table["image"].to_pylist())
     try:
         prompts = cast("list[str | None]", table["prompt"].to_pylist())
         given = table["split"].to_pylist() if "split" in table.column_names else None
     except UnicodeDecodeError:
-        raise TableError(f"{path}: its text is not UTF-8; write the table anew with `fedcore import-images`") from None
+        raise TableError("its text is not UTF-8; write the table anew with `fedcore import-images`", at=path) from None
     for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         if image is None or prompt is None:
-            raise TableError(f"{path}: row {i} has no {'image' if image is None else 'prompt'}; remove the row or fill it in")
+            raise TableError(f"row {i} has no {'image' if image is None else 'prompt'}; remove the row or fill it in", at=path)
     whole = cast("list[bytes]", images)
     splits = _by_hash(whole) if given is None else _given(path, given)
     if "train" not in splits:
-        raise TableError(f"{path}: no pictures to train on ({table.num_rows} rows, none of split 'train'); add pictures")
+        raise TableError(f"no pictures to train on ({table.num_rows} rows, none of split 'train'); add pictures", at=path)
     return [Row(i, *row) for i, row in enumerate(zip(whole, cast("list[str]", prompts), splits, strict=True))]
 
 
@@ -67,7 +67,7 @@ def _given(path: str, names: list[str | None]) -> list[Split]:
     out: list[Split] = []
     for i, name in enumerate(names):
         if not isinstance(name, str) or name not in SPLITS:
-            raise TableError(f"{path}: row {i} has an unknown split; use one of {', '.join(SPLITS)}")  # it may be a caption: not quoted
+            raise TableError(f"row {i} has an unknown split; use one of {', '.join(SPLITS)}", at=path)  # it may be a caption: not quoted
         out.append(SPLITS[name])
     return out
 
@@ -125,7 +125,7 @@ def opened(blob: bytes) -> Image.Image:
     except TableError:
         raise
     except Exception as error:  # noqa: BLE001 Pillow raises almost anything on broken files
-        raise TableError(f"not a readable picture ({type(error).__name__}: {' '.join(str(error).split())})") from None
+        raise TableError(f"not a readable picture ({type(error).__name__})") from None
 
 
 def picture(blob: bytes, size: int) -> Image.Image:

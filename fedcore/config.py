@@ -224,11 +224,11 @@ def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
             near = difflib.get_close_matches(str(first["loc"][-1]), allowed, 1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(allowed))}"
             named = "" if hidden and not near else f" '{where}'"
-            raise ConfigError(f"{source}: unknown key{named}; {hint}") from None
+            raise ConfigError(f"unknown key{named}; {hint}", at=source) from None
         message = str(first["msg"]).removeprefix("Value error, ")
         given = first.get("input")
         shown = "" if hidden or isinstance(given, Mapping) or first["type"] == "value_error" else f" (got {given!r})"
-        raise ConfigError(f"{source}: {where}: {message}{shown}") from None
+        raise ConfigError(f"{where}: {message}{shown}", at=source) from None
 
 
 def _fit(error: Any) -> tuple[bool, int]:

@@ -15,7 +15,15 @@ Every message says what was wrong, where, and what to do.
 
 
 class FedcoreError(Exception):
-    """Base of all errors that Fedcore raises on purpose."""
+    """Base of all errors that Fedcore raises on purpose.
+
+    `at` is the file (or other place) that the message is about; it stands before the message, and stays behind where an
+    error leaves a client's side: names of files are the client's own.
+    """
+
+    def __init__(self, message: str, *, at: object = None) -> None:
+        super().__init__(message if at is None else f"{at}: {message}")
+        self.message = message
 
 
 class InputError(FedcoreError):

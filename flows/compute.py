@@ -14,14 +14,14 @@ from flows.progress import watcher
 from flows.record import client_record, cluster_records, enrolments, insist_on_all, insist_on_base, losses_by_split
 from flows.stages import Stages
 from tasks.aggregate import AggregateJob, Member, aggregate
-from tasks.answers import losses, wish
+from tasks.answers import losses, measured, wish
 from tasks.cluster import ClusterJob, cluster
 from tasks.encode import EncodeJob, encode
 from tasks.evaluate import BaselineJob, EvaluateJob, baseline, evaluate
 from tasks.gallery import GalleryJob
 from tasks.interact import InteractJob, interact
 from tasks.receive import Expected, receive
-from tasks.train import train
+from tasks.train import TrainJob, train
 
 
 def compute_round(home: Home, name: str, number: int) -> RoundRecord:
@@ -66,7 +66,9 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
         [Expected.of(job, f.adapter.target, present[job.client].samples, earlier.get(job.client)) for job in jobs],
         stages.label,
     )
-    failed |= {o.client: o.reason for o in accepted if o.status != "ok"}
+    refused = {o.client: o.reason for o in accepted if o.status != "ok"}
+    stages.journal.strike(TrainJob.stage, list(refused))
+    failed |= refused
     trained = {o.client: o.manifest for o in accepted if o.manifest}
     if history:
         insist_on_all(history, trained, failed)
@@ -90,7 +92,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     fixed = {"timesteps": f.evaluation.timesteps, "seed": f.seed}
     plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(personal)], pictures, problem=losses)
     tests = [EvaluateJob(clusters=mixed, cluster=placed[c], personal=personal[c], **fixed, **identity[c]) for c in sorted(personal)]
-    evaluated = stages.clients(evaluate, tests, pictures, problem=losses)
+    evaluated = stages.clients(evaluate, tests, pictures, problem=measured(plain))
     failed |= {c: o.reason for outcomes in (plain, evaluated) for c, o in outcomes.items() if o.status != "ok"}
     watcher().stage("gallery", 1)
     painted = painting.result()

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,7 +17,7 @@ from prefect.states import Cancelled, Cancelling
 from data.boxes import take
 from data.store import Store
 from fedcore.errors import RoundFailed
-from tasks.answers import read
+from tasks.answers import MOST_TEXT, read
 from tasks.remote import REMOTE
 
 log = logging.getLogger("flows.pools")
@@ -39,6 +39,11 @@ class Shard:
     box: str = ""
     run: UUID | None = None
     news: float = field(default_factory=time.monotonic)
+
+
+def tag(run: str) -> str:
+    """What marks the flow runs that compute for a run."""
+    return f"fedcore:{run}"
 
 
 def balanced(costs: Mapping[str, float], shards: int) -> list[list[str]]:
@@ -97,14 +102,15 @@ def _collected(shards: list[Shard], stage: str, run: str, label: str, timeout: f
         while shards:
             turn += 1
             for shard in list(shards):
-                over = turn % LOOK == 0 and _over(api, shard, timeout)
+                over = _over(api, shard, timeout) if turn % LOOK == 0 else None
                 yield from _taken(shard, stage, store)  # after the look: what was left before the end is not missed
                 if shard.waiting and over:
-                    if shard.site is None and shard.attempt < ATTEMPTS:
+                    again = over == "ended" or shard.site is None  # a silent site stays silent
+                    if again and shard.attempt < ATTEMPTS:
                         log.warning("%s %s: sending %d jobs again", stage, label, len(shard.waiting))
                         _send(shard, stage, run, label, timeout)
                     else:
-                        yield from _given_up(shard, stage, timeout)
+                        yield from _given_up(shard, stage, over, timeout)
                 if not shard.waiting:
                     shards.remove(shard)
             time.sleep(POLL)
@@ -129,7 +135,7 @@ def _send(shard: Shard, stage: str, run: str, label: str, timeout: float) -> Non
             "timeout": timeout,
         },
         timeout=0,
-        tags=[f"fedcore:{run}"],
+        tags=[tag(run)],
         idempotency_key=shard.box,
         work_queue_name=shard.site,
     )
@@ -138,34 +144,36 @@ def _send(shard: Shard, stage: str, run: str, label: str, timeout: float) -> Non
 
 def _taken(shard: Shard, stage: str, store: Store) -> Iterator[Any]:
     """The outcomes that have arrived since the last look."""
-    for client, text in take(store, shard.box).items():
+    for client, text in take(store, shard.box, MOST_TEXT + 1).items():
         if (job := shard.waiting.pop(client, None)) is not None:
             shard.news = time.monotonic()
             yield read(stage, client, job, text)
 
 
-def _over(api: SyncPrefectClient, shard: Shard, timeout: float) -> bool:
+End = Literal["ended", "silent"]
+
+
+def _over(api: SyncPrefectClient, shard: Shard, timeout: float) -> End | None:
     """Has the shard's flow run ended, or been silent too long? In the second case it is cancelled, lest it begin or go on later."""
     if shard.run is None:
-        return False
+        return None
     state = api.read_flow_run(shard.run).state
     if state is not None and state.is_final():
-        return True
-    begun = shard.site is not None or (state is not None and state.is_running())
-    if not begun:
+        return "ended"
+    if shard.site is None and state is not None and state.is_scheduled():
         shard.news = time.monotonic()  # it waits for a worker that is busy with something else
     if time.monotonic() - shard.news < timeout + SLACK:
-        return False
+        return None
     end = Cancelling if state is not None and state.is_running() else Cancelled  # a worker stops what is being cancelled
     api.set_flow_run_state(shard.run, end(message=f"no news for {timeout + SLACK:.0f} s"), force=True)
-    return True
+    return "silent"
 
 
-def _given_up(shard: Shard, stage: str, timeout: float) -> Iterator[Any]:
+def _given_up(shard: Shard, stage: str, over: End, timeout: float) -> Iterator[Any]:
     """A named failure for every client that did not come through."""
-    reason = (
-        f"site '{shard.site}' did not answer within {timeout:.0f} s" if shard.site else f"its flow run ended {ATTEMPTS} times without it"
-    )
+    where = f"site '{shard.site}'" if shard.site else f"the pool '{POOL}'"
+    silent = f"{where} did not answer within {timeout:.0f} s"
+    reason = silent if over == "silent" else f"{where} ended its flow run {ATTEMPTS} times without it"
     for client in sorted(shard.waiting):
         yield REMOTE[stage].outcome(client=client, status="failed", reason=reason)
     shard.waiting.clear()

@@ -5,18 +5,27 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
-from prefect.states import Crashed
+from prefect.states import Cancelled, Cancelling, Crashed
 
 from data import manifests
+from data.boxes import discard
 from data.home import Home
 from data.journal import Keys, lacking, read_journal
-from data.records import bound, read_round
+from data.records import bound, mark_unpublished, read_round
 from fedcore.errors import InputError
+from flows.pools import tag
 
-STAGES = ("encode", "assign", "start", "train", "cluster", "aggregate", "interact", "baseline", "gallery", "evaluate")
+STAGES = ("encode", "assign", "start", "train", "cluster", "aggregate", "interact", "baseline", "gallery", "evaluate", "publish")
 """In the order in which a round runs them."""
 THEN = {
     "encode": ("assign", "cluster"),
@@ -53,6 +62,11 @@ def journals(home: Home, name: str) -> dict[int, Keys]:
     return {n: keys for n, keys in found if keys}
 
 
+def _publications(home: Home, name: str, by_round: dict[int, Keys]) -> dict[int, Keys]:
+    """The journals with the publication of every round that is finished; it has no manifest, and its key is the run's name."""
+    return {n: keys | ({"publish": {"": name}} if read_round(home.server(), name, n) else {}) for n, keys in by_round.items()}
+
+
 def steps(number: int, keys: Keys) -> list[Step]:
     """A journal as steps."""
     return [Step(number, STAGES.index(stage), owner, key) for stage, by_owner in keys.items() for owner, key in by_owner.items()]
@@ -79,7 +93,7 @@ def affected(home: Home, name: str, stage: str, number: int | None, client: str 
         ConfigError: there is no such run.
         InputError: there is no such stage, round or client.
     """
-    by_round = journals(home, name)
+    by_round = _publications(home, name, journals(home, name))
     if not by_round:
         raise InputError(f"run '{name}' has not begun; `fedcore resume {name}` runs it")
     number = max(by_round) if number is None else number
@@ -121,7 +135,10 @@ def _clusters(home: Home, keys: Keys) -> dict[str, str]:
 def forget(home: Home, chosen: list[Step]) -> None:
     """Remove the manifests, so that these steps count as not done; their blobs stay."""
     for step in chosen:
-        manifests.remove(home.server(), step.stage, step.key)
+        if step.stage == "publish":
+            mark_unpublished(home.server(), step.key, step.round)
+        else:
+            manifests.remove(home.server(), step.stage, step.key)
 
 
 def told(chosen: list[Step]) -> Iterator[str]:
@@ -132,16 +149,28 @@ def told(chosen: list[Step]) -> Iterator[str]:
         yield f"round {number}: {stage} {shown}".rstrip()
 
 
-def bury_the_dead(name: str) -> None:
-    """Prefect leaves the runs of a killed process at `Running` for ever: mark this run's as crashed. Call it under the run's lock."""
+BEGUN = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+COORDINATORS = FlowFilter(name=FlowFilterName(any_=["federated-training", "federated-round"]))
+
+
+def _in_state(*kinds: StateType) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(kinds)))
+
+
+def bury_the_dead(home: Home, name: str) -> None:
+    """Call it under the run's lock: whatever of the run Prefect takes to be alive belonged to a process that is gone.
+
+    Prefect leaves the runs of a killed process at `Running` for ever: the run's own are marked as crashed. Shards that it sent
+    out are called back, since nobody waits for their answers any more; what they finished is in the store.
+    """
     ours = {name} | {f"{name} round {n}" for n in range(1, 10_000)}
+    sent = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag(name)]), state=_in_state(*BEGUN, StateType.SCHEDULED))
     with get_client(sync_client=True) as client:
-        running = client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=["federated-training", "federated-round"])),
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]))
-            ),
-        )
-        for each in running:
+        for each in client.read_flow_runs(flow_filter=COORDINATORS, flow_run_filter=FlowRunFilter(state=_in_state(*BEGUN))):
             if each.name in ours and str(each.id) != str(flow_run.id):
                 client.set_flow_run_state(each.id, Crashed(message="its process is gone"), force=True)
+        for each in client.read_flow_runs(flow_run_filter=sent):
+            running = each.state is not None and each.state.is_running()
+            end = Cancelling if running else Cancelled  # a worker stops what is being cancelled
+            client.set_flow_run_state(each.id, end(message="whoever sent it is gone"), force=True)
+            discard(home.server(), str(each.parameters.get("box")))

@@ -81,7 +81,10 @@ def link(home: Home, name: str, experiment: str, run: str) -> None:
 
 
 def report(home: Home, name: str, record: RoundRecord) -> None:
-    """Leave both as artifacts of the flow run at work; nothing in them comes from a client's words or pictures."""
+    """Leave table and gallery as artifacts of the flow run at work; nothing in them comes from a client's words or pictures.
+
+    A server that does not answer now costs the round nothing.
+    """
     rows = []
     for client, c in sorted(record.clients.items()):
         loss = c.test or {}
@@ -96,8 +99,9 @@ def report(home: Home, name: str, record: RoundRecord) -> None:
         )
     text = f"{name}, round {record.round}: {len(record.clusters)} clusters, {record.bytes_up:,} bytes up, {record.bytes_down:,} down"
     losses = "Losses on held-out pictures, of the base and with each adapter."
-    create_table_artifact(table=rows, key=_key(name, f"round-{record.round}"), description=f"{text}. {losses}")
-    create_image_artifact(image_url=_inline(home, record), key=_key(name, f"gallery-{record.round}"), description=f"Gallery. {text}")
+    with suppress(httpx.HTTPError):
+        create_table_artifact(table=rows, key=_key(name, f"round-{record.round}"), description=f"{text}. {losses}")
+        create_image_artifact(image_url=_inline(home, record), key=_key(name, f"gallery-{record.round}"), description=f"Gallery. {text}")
 
 
 def _short(loss: float | None) -> float | None:

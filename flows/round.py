@@ -15,6 +15,7 @@ from flows.compute import compute_round
 from flows.progress import watcher
 from flows.report import link, live, report
 from tasks._dispatch import workers
+from tasks._tracking import prepared
 from tasks.publish import publish
 
 log = logging.getLogger("flows.round")
@@ -40,11 +41,11 @@ def federated_round(name: str, number: int) -> RoundRecord:
         record = finished_round(home, name, number)
         if record is None:
             watcher().stage(f"round {number} of {bound(home.server(), name).rounds}", 0)
-            with live(name, number):
+            with live(name, number), prepared(home):
                 record = compute_round(home, name, number)
-                report(home, name, record)
         write_results(home, name)
         if not is_published(home.server(), name, record):
+            report(home, name, record)
             published(home, name, number)
         return record
 

@@ -89,7 +89,7 @@ class Stages:
         watcher().stage(stage.name, len(jobs))
         kind = jobs[0].stage
         self.journal.note(kind, {job.client: job.key() for job in jobs})
-        done = {job.client: manifest for job in jobs if (manifest := finished(job)) is not None}
+        done = {job.client: manifest.brief() for job in jobs if (manifest := finished(job)) is not None}
         waiting = {job.client: job for job in jobs if job.client not in done}
         known = (Outcome(client=client, status="ok", manifest=manifest) for client, manifest in done.items())
         made = self._elsewhere(kind, waiting, costs or {}) if self.federation.away else self._mapped(stage, list(waiting.values()))

@@ -8,9 +8,9 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
+from flows.heartbeat import HEARTBEAT
+
 NAME = "fedcore: flow runs that fell silent have crashed"
-HEARTBEAT = 30
-"""Seconds between two signs of life of a deployed flow run; Prefect takes no less."""
 SILENCE = timedelta(seconds=4 * HEARTBEAT)
 HEARD = "prefect.flow-run.heartbeat"
 ENDED = tuple(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed"))

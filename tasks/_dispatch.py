@@ -11,6 +11,8 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from fedcore.errors import FedcoreError
+
 log = logging.getLogger("tasks.dispatch")
 _lock = threading.Lock()
 _pool: ProcessPool | None = None
@@ -19,7 +21,7 @@ MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 """glibc returns and refetches large blocks all the time otherwise; measured in docs/architecture.md."""
 
 
-class WorkerFailed(Exception):
+class WorkerFailed(FedcoreError):
     """The computation did not come back: too slow, or its process died."""
 
 

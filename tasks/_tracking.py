@@ -4,8 +4,10 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from data.home import Home
@@ -89,6 +91,9 @@ class Tracking:
     def crown(self, name: str, run: str, best: Mapping[str, str]) -> None:
         """Let the alias of each registered model of the federation point to its version in `run`; `best` is name → SHA-256."""
         now = {registered: dict(model.aliases).get(CHAMPION) for registered, model in self._registered(name).items()}
+        for registered, version in now.items():
+            if version is not None and registered not in best:  # left out of the best round
+                self.client.delete_registered_model_alias(registered, CHAMPION)
         for version in self.versions(run):
             if best.get(version.name) == version.tags.get("sha256") and str(now[version.name]) != str(version.version):
                 self.client.set_registered_model_alias(version.name, CHAMPION, version.version)
@@ -105,6 +110,30 @@ class Tracking:
         """The federation's registered models by name."""
         found = _pages(lambda token: self.client.search_registered_models(f"name LIKE '{name}.%'", page_token=token))
         return {model.name: model for model in found if model.name.startswith(f"{name}.")}  # LIKE takes _ for any letter
+
+
+@contextmanager
+def prepared(home: Home) -> Iterator[None]:
+    """Around a round's computation: meanwhile MLflow is imported and its database made, seconds that nobody has to wait for."""
+    thread = Thread(target=_prepare, args=(home,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _prepare(home: Home) -> None:
+    with suppress(Exception):  # publishing tells what is wrong
+        import mlflow  # noqa: F401 takes four seconds
+
+        if _is_database(home.tracking_uri):  # a server is asked when there is something to tell it: it may take minutes to answer
+            connect(home)
+
+
+def _is_database(uri: str) -> bool:
+    """A database, whose artifacts we place; a server knows its own place for them."""
+    return "://" in uri and not uri.startswith("http")
 
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
@@ -125,7 +154,7 @@ def connect(home: Home) -> Tracking:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     client = MlflowClient(home.tracking_uri, home.tracking_uri)
-    own = "://" in home.tracking_uri and not home.tracking_uri.startswith("http")  # a database; a server knows its place for artifacts
+    own = _is_database(home.tracking_uri)
     if own:
         home.mlflow.mkdir(parents=True, exist_ok=True)
     found = client.get_experiment_by_name(EXPERIMENT)

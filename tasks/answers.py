@@ -1,7 +1,7 @@
 """What the server insists on before it uses a client's answer; one that cannot be used costs nobody but that client anything."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,8 +12,11 @@ from fedcore.errors import StoreError
 from tasks._client import Outcome
 from tasks._stage import ClientJob
 from tasks.enrol import Enrolment
+from tasks.evaluate import EvaluateJob
 from tasks.remote import REMOTE
 
+MOST_TEXT = 2**18
+"""Of an answer: outputs' hashes, a curve of a hundred points, losses of every cluster."""
 MOST_BYTES = 4096
 """Of a requirement vector's file: sixteen numbers and a header."""
 
@@ -21,6 +24,8 @@ MOST_BYTES = 4096
 def read(stage: str, owner: str, job: Any, text: str) -> Outcome | Enrolment:
     """The answer to `job` that came back as JSON; a named failure of `owner` where it is none."""
     kind = REMOTE[stage].outcome
+    if len(text) > MOST_TEXT:
+        return kind(client=owner, status="failed", reason=f"its answer has more than {MOST_TEXT:,} characters")
     try:
         answer = kind.model_validate_json(text)
     except ValidationError:
@@ -64,6 +69,17 @@ def losses(manifest: Manifest, job: ClientJob) -> str | None:
         if not all(_loss(value) or (name == "other_cluster" and value is None) for name, value in of.items()):
             return "its losses are not finite numbers"
     return None
+
+
+def measured(plain: Mapping[str, Outcome]) -> Callable[[Manifest, EvaluateJob], str | None]:
+    """As `losses`, for evaluations of clients whose baselines are `plain`: both are of the same splits."""
+
+    def problem(manifest: Manifest, job: EvaluateJob) -> str | None:
+        before = plain[job.client].manifest
+        same = before is None or set(before.record) == set(manifest.record)
+        return losses(manifest, job) if same else "measured other splits than before"
+
+    return problem
 
 
 def _loss(value: object) -> bool:

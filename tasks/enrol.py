@@ -1,13 +1,16 @@
 """Enrol: each client tells who it is, as a digest of its data, and what it can carry; this precedes every round and is never cached."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 from prefect import task
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks._client import reason_of
+from tasks._client import Name, Words, reason_of
 from tasks._dispatch import WorkerFailed, scheduled
+
+MOST_SAMPLES = 1_000_000
+"""More pictures than any user has; they are a client's weight."""
 
 
 class Enrolment(BaseModel):
@@ -15,13 +18,19 @@ class Enrolment(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    client: str
+    client: Name
     status: Literal["ok", "failed"]
-    reason: str | None = None
-    digest: str = ""
-    device: str = ""
-    samples: int = 0
-    group: str | None = None
+    reason: Words | None = None
+    digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    device: Name = ""
+    samples: Annotated[int, Field(ge=0, le=MOST_SAMPLES)] = 0
+    group: Name | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.status == "ok" and not (self.digest and self.samples):
+            raise ValueError("who takes part names its data and has pictures")
+        return self
 
 
 class EnrolJob(BaseModel):
@@ -38,10 +47,10 @@ def compute(client: str) -> Enrolment:
 
     try:
         me = load_client(client)
+        samples = sum(row.split == "train" for row in me.rows)
+        return Enrolment(client=client, status="ok", digest=me.digest, device=me.device, samples=samples, group=me.group)
     except Exception as error:  # noqa: BLE001 whatever a client's files do must not reach the others
         return Enrolment(client=client, status="failed", reason=reason_of(error, client, "enrol"))
-    samples = sum(row.split == "train" for row in me.rows)
-    return Enrolment(client=client, status="ok", digest=me.digest, device=me.device, samples=samples, group=me.group)
 
 
 def enrol_client(job: EnrolJob, timeout: float) -> Enrolment:

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from data.home import Home
 from data.records import TrainingRecord
 from data.store import Ref
+from fedcore.errors import RoundFailed
 from tasks._client import Outcome
-from tasks._dispatch import scheduled, workers
+from tasks._dispatch import WorkerFailed, scheduled, workers
 from tasks.train import TrainJob
 
 if TYPE_CHECKING:
@@ -107,8 +108,11 @@ def checked(outcomes: Sequence[Outcome], expected: Sequence[Expected]) -> list[O
 
 
 @task(name="receive", task_run_name="receive {label}", retries=1)
-def receive(outcomes: Sequence[Outcome], expected: Sequence[Expected], label: str) -> list[Outcome]:  # noqa: ARG001 the label is for people
+def receive(outcomes: Sequence[Outcome], expected: Sequence[Expected], label: str) -> list[Outcome]:
     """Check what all clients of a round handed over."""
     size = max(1, math.ceil(len(outcomes) / workers()))
     parts = [scheduled(checked, outcomes[i : i + size], expected[i : i + size]) for i in range(0, len(outcomes), size)]
-    return [outcome for part in parts for outcome in part()]
+    try:
+        return [outcome for part in parts for outcome in part()]
+    except WorkerFailed as error:
+        raise RoundFailed(f"receive {label}: {error}; is memory short? `fedcore resume` goes on from here") from None

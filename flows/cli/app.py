@@ -16,16 +16,20 @@ SPACE = 16 * 2**20
 
 def settings() -> None:
     """Where Prefect keeps its state, and how much it says; set before Prefect is imported."""
-    from data.home import HOME, Home
+    from data.home import HOME, STORE, Home, absolute
+    from flows.heartbeat import HEARTBEAT
 
     home = Home.current()
     os.environ[HOME] = str(home.root)
+    if os.environ.get(STORE):
+        os.environ[STORE] = absolute(os.environ[STORE])  # flow runs begin in other folders
     home.prefect.mkdir(parents=True, exist_ok=True)  # Prefect would make no folder above its own
     for name, value in {
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "TRANSFORMERS_VERBOSITY": "error",

@@ -1,4 +1,4 @@
-"""What goes on for long or looks after the machine: `up`, `site`, `doctor`."""
+"""What goes on for long or looks after machines: `up`, `deploy`, `site`, `doctor`."""
 
 import os
 from pathlib import Path
@@ -20,8 +20,26 @@ def up(
     from flows.up import HOST
     from flows.up import up as start
 
+    home = Home.current()
     console.print(f"Prefect: http://{HOST}:{port}   MLflow: http://{HOST}:{mlflow_port}   (Ctrl-C ends everything)")
-    raise typer.Exit(start(Home.current(), port, mlflow_port))
+    console.print(f"logs: {home.root / 'logs'}", soft_wrap=True)
+    raise typer.Exit(start(home, port, mlflow_port))
+
+
+@app.command()
+def deploy() -> None:
+    """Give a Prefect server (PREFECT_API_URL) its pools, queues and deployments, as `up` does; what was changed there stays."""
+    settings()
+    from fedcore.errors import InputError
+    from flows.deploy import deploy as create
+    from flows.worker import wait_for_server
+
+    server = os.environ.get("PREFECT_API_URL")
+    if not server:
+        raise InputError("PREFECT_API_URL is not set: to which server? `fedcore up` starts one here")
+    wait_for_server(server)
+    create(Path.cwd())
+    console.print(f"deployed to {server}", soft_wrap=True)
 
 
 @app.command()
@@ -33,13 +51,13 @@ def site(
 ) -> None:
     """Serve this site's clients: encode, train and evaluate here when a round asks for it. Only polls outwards."""
     settings()
-    from data.home import CLIENTS, STORE, Home
+    from data.home import CLIENTS, STORE, Home, absolute
     from fedcore.errors import InputError
-    from flows.up import become_worker, wait_for_server
+    from flows.worker import become_worker, wait_for_server
 
     if not any(clients.glob("*.yaml")):
-        raise InputError(f"{clients}: holds no client file (<id>.yaml)")
-    os.environ |= {CLIENTS: str(clients.absolute()), STORE: store, "PREFECT_API_URL": server, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+        raise InputError("holds no client file (<id>.yaml)", at=clients)
+    os.environ |= {CLIENTS: str(clients.absolute()), STORE: absolute(store), "PREFECT_API_URL": server, "PREFECT_WORKER_QUERY_SECONDS": "2"}
     Home.current().server()
     wait_for_server(server)
     console.print(f"site {name}: serving {', '.join(sorted(p.stem for p in clients.glob('*.yaml')))}; Ctrl-C ends it", soft_wrap=True)

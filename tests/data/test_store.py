@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 import pytest
+import s3fs
 
 from data.store import Ref, Store, without_locations, write_atomically
 from fedcore.errors import StoreError
@@ -164,3 +165,30 @@ def test_keys_see_the_content_of_a_reference_and_not_its_place(tmp_path: Path) -
     ref = Store(tmp_path).put(b"x", "x", ".bin").model_dump()
     value = {"lr": 1.0, "adapters": [ref, (ref,)], "uri": "kept"}
     assert without_locations(value) == {"lr": 1.0, "adapters": [ref["sha256"], [ref["sha256"]]], "uri": "kept"}
+
+
+UNREACHED = r"^store nowhere/at-all: [^\n]*; are its address and the credentials right, and does it answer\?$"
+
+
+def test_a_bucket_that_is_not_there_is_one_line(s3: str) -> None:
+    with pytest.raises(StoreError, match=UNREACHED):
+        Store("s3://nowhere/at-all")
+
+
+def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)  # nobody listens on the discard port
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(StoreError, match=UNREACHED):
+            Store("s3://nowhere/at-all")
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_blob_is_held_only_with_the_size_that_its_reference_says(store: Store) -> None:
+    ref = store.put(b"weights", "adapter", ".bin")
+    assert store.holds(ref)
+    assert not store.holds(ref.model_copy(update={"bytes": 3}))
+    assert not store.holds(ref.model_copy(update={"bytes": 10**15}))
+    assert not store.holds(ref.model_copy(update={"uri": "format"}))

@@ -17,6 +17,8 @@ from prefect.workers.process import ProcessJobConfiguration
 from prefect_docker.worker import DockerWorkerJobConfiguration
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
+from flows.heartbeat import HEARTBEAT
+
 TEMPLATES = Path(__file__).parents[2] / "flows" / "job_templates"
 KINDS = {"process": ProcessJobConfiguration, "docker": DockerWorkerJobConfiguration, "kubernetes": KubernetesWorkerJobConfiguration}
 SHARED = {"store": "s3://bucket/prefix", "tracking_uri": "http://mlflow:5000"}
@@ -61,7 +63,19 @@ def test_a_process_is_bound_to_its_gpu(server: dict[str, str]) -> None:
 def test_a_container_gets_the_image_its_memory_and_its_gpu(server: dict[str, str]) -> None:
     made = rendered("docker", server, {"image": "registry/fedcore:1", "memory": "16g"})
     assert (made.image, made.mem_limit) == ("registry/fedcore:1", "16g")
-    assert made.container_create_kwargs == {"device_requests": [{"count": 1, "capabilities": [["gpu"]]}]}
+    assert made.container_create_kwargs == {"device_requests": []}
+    gpu = [{"count": 1, "capabilities": [["gpu"]]}]
+    assert rendered("docker", server, {"gpus": gpu}).container_create_kwargs == {"device_requests": gpu}
+
+
+@pytest.mark.parametrize("kind", ["docker", "kubernetes"])
+def test_a_container_finds_the_client_files_that_are_mounted(kind: str, server: dict[str, str]) -> None:
+    assert rendered(kind, server, {"clients": "/clients"}).env["FEDCORE_CLIENTS"] == "/clients"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flow_runs_give_signs_of_life_as_often_as_the_watch_expects(kind: str, server: dict[str, str]) -> None:
+    assert rendered(kind, server, {}).env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT)
 
 
 def test_a_kubernetes_job_asks_for_its_gpu_and_takes_secrets(server: dict[str, str]) -> None:

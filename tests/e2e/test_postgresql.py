@@ -14,7 +14,6 @@ import pytest
 
 from tests.e2e.conftest import CLIENTS, write_world
 from tests.e2e.servers import clean_environment, free_port, prefect_server, process
-from tests.e2e.test_crashes import Bench
 
 pytestmark = pytest.mark.slow
 
@@ -70,8 +69,8 @@ def test_a_federation_leaves_its_runs_in_both_databases(postgresql: dict[str, st
     asynchronous = postgresql["prefect"].replace("postgresql://", "postgresql+asyncpg://")
     with prefect_server(tmp_path / "prefect", PREFECT_API_DATABASE_CONNECTION_URL=asynchronous) as api:
         world = write_world(tmp_path, base_folder)
-        bench = Bench(tmp_path, base_folder, api)
-        done = bench.fedcore(world, "run", str(world.file), "--set", "rounds=1", MLFLOW_TRACKING_URI=postgresql["mlflow"])
+        environment = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": postgresql["mlflow"]}
+        done = world.fedcore("run", str(world.file), "--set", "rounds=1", **environment)
         assert done.code == 0, done.output
         assert "not in MLflow" not in done.output, done.output
     states = dict(rows(postgresql["prefect"], "SELECT name, state_type FROM flow_run"))  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """A coordinator and two sites as separate processes and folders: nothing of a client's leaves its site; a silent one is left out."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -8,9 +9,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from data.tables import opened
 from tests.e2e.conftest import CANARY, CLIENTS, Ran, write_world
 from tests.e2e.servers import clean_environment, prefect_server, process, stop
 from tests.e2e.test_federation import holders_of
@@ -77,7 +81,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iterat
     with prefect_server(root / "prefect") as api:
         place = Place(root, api)
         subprocess.run(
-            [sys.executable, "-c", "from flows.up import deploy; deploy()"],
+            [sys.executable, "-c", "from flows.deploy import deploy; deploy(None)"],
             env=place.environment("coordinator"), check=True, capture_output=True, timeout=180,
         )  # fmt: skip
         yield place
@@ -90,10 +94,25 @@ def test_two_sites_train_together_and_nothing_of_their_clients_leaves_them(place
     assert {c: who["failed"] for c, who in place.round(2).items()} == dict.fromkeys(sorted(CLIENTS))
     for site, clients in SITES.items():
         assert {p.name for p in (place.root / site / "runs" / "clients").iterdir()} == set(clients)
+    pictures = [blob for table in place.root.rglob("clients/*.parquet") for blob in pq.read_table(table)["image"].to_pylist()]
     for outside in ("coordinator", "shared", "prefect"):
         assert holders_of(CANARY, place.root / outside) == []
-        assert not list((place.root / outside).rglob("*.parquet"))
+        assert holders_of_any(pictures, place.root / outside) == []
     assert holders_of(CANARY, place.root / "north")
+    (place.root / "shared" / "planted.bin").write_bytes(b"..." + pictures[3])
+    assert holders_of_any(pictures, place.root / "shared") == ["planted.bin"]
+    (place.root / "shared" / "planted.bin").unlink()
+
+
+def holders_of_any(pictures: list[bytes], folder: Path) -> list[str]:
+    """Names of files below `folder` that contain a piece of any picture: of its file, plain or in base64, or of its pixels."""
+    pieces: list[bytes] = []
+    for blob in pictures:
+        third = len(blob) // 3
+        pieces += [blob[third : third + 64], np.asarray(opened(blob)).tobytes()[4096:4160]]
+        pieces += [base64.b64encode(blob[third + i :])[8:72] for i in range(3)]  # whatever stood before it
+    plain = {bytes([255]) * 64}  # white paper is in every picture
+    return [f.name for f in folder.rglob("*") if f.is_file() and any(p in whole for p in set(pieces) - plain for whole in [f.read_bytes()])]
 
 
 def test_a_silent_site_is_left_out_by_name_and_joins_again_later(place: Place) -> None:

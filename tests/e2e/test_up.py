@@ -12,14 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry
 
-from flows.stuck import HEARTBEAT, SILENCE
+from flows.heartbeat import HEARTBEAT
+from flows.stuck import SILENCE
 from tests.e2e.conftest import CLIENTS, World, write_world
 from tests.e2e.servers import clean_environment, free_port, process, wait_for
 
@@ -177,8 +180,43 @@ def test_a_flow_run_that_falls_silent_is_marked_crashed_and_retry_finishes_it(fa
     assert {key: after[key] for key in before} == before
 
 
-def test_one_ctrl_c_ends_all_of_it(family: Family) -> None:
-    assert len(family.members()) >= 5
+def test_a_worker_that_is_killed_starts_again_and_takes_nothing_down(family: Family) -> None:
+    def workers() -> list[int]:
+        return [pid for pid, line in family.members().items() if "worker start --pool gpu" in line]
+
+    (before,) = workers()
+    os.kill(before, signal.SIGKILL)
+    until(lambda: workers() not in ([], [before]), "there is another worker")
+    assert httpx.get(f"{family.api}/health").is_success
+    assert httpx.get(family.mlflow).is_success
+
+
+def test_what_was_changed_in_prefect_s_pages_stays(family: Family) -> None:
+    with family.client() as client:
+        (training,) = [d for d in client.read_deployments() if d.name == "federated-training"]
+        (nightly,) = training.schedules
+        assert not nightly.active  # as it is shipped
+        client.update_deployment_schedule(training.id, nightly.id, active=True)
+        client.update_work_pool("gpu", WorkPoolUpdate(concurrency_limit=3))
+    again = family.world.fedcore("deploy", PREFECT_API_URL=family.api)
+    assert again.code == 0, again.output
+    with family.client() as client:
+        (nightly,) = client.read_deployment(training.id).schedules
+        assert nightly.active
+        client.update_deployment_schedule(training.id, nightly.id, active=False)
+        assert client.read_work_pool("gpu").concurrency_limit == 3
+        assert {q.name: q.priority for q in client.read_work_queues(work_pool_name="cpu")} == {"high": 1, "default": 2, "backfill": 3}
+        assert training.global_concurrency_limit is not None
+        assert training.global_concurrency_limit.limit == 1
+
+
+def test_one_ctrl_c_ends_all_of_it_in_the_midst_of_a_run(family: Family) -> None:
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "federated-training/federated-training"]
+    parameters = ["-p", "name=silent", "-p", f"file={family.world.root / 'silent.yaml'}", "-p", "add_rounds=1"]
+    environment = clean_environment(FEDCORE_HOME=str(family.world.home), PREFECT_API_URL=family.api)
+    subprocess.run([*command, *parameters], env=environment, capture_output=True, check=True)
+    until(lambda: any("spawn_main" in line for line in family.members().values()), "clients are training")
+    assert len(family.members()) >= 8
     os.kill(family.head.pid, signal.SIGINT)
-    family.head.wait(60)
+    family.head.wait(90)
     until(lambda: not family.members(), f"no process is left: {family.members()}", 30)

@@ -13,9 +13,9 @@ RECORD = RoundRecord(
     round=2,
     base="b" * 64,
     clients={
-        "c1": ClientRecord(data="aa", samples=3, device="phone", group="line", personal=REF),
+        "c1": ClientRecord(data="a" * 64, samples=3, device="phone", group="line", personal=REF),
         "c2": ClientRecord(failed="no such table"),
-        "c3": ClientRecord(data="bb", samples=2, personal=REF, failed="evaluation hung"),
+        "c3": ClientRecord(data="b" * 64, samples=2, personal=REF, failed="evaluation hung"),
     },
     clusters={}, clusters_ref=REF, bank=REF, gallery=REF, styles={}, silhouette=None, bytes_up=0, bytes_down=0, seconds=1.0, finished=2.0,
 )  # fmt: skip
@@ -24,9 +24,9 @@ RECORD = RoundRecord(
 def test_the_same_clients_are_asked_for_the_same_data() -> None:
     found = enrolments(RECORD)
     assert {c: (e.status, e.digest, e.samples) for c, e in found.items()} == {
-        "c1": ("ok", "aa", 3),
+        "c1": ("ok", "a" * 64, 3),
         "c2": ("failed", "", 0),
-        "c3": ("ok", "bb", 2),
+        "c3": ("ok", "b" * 64, 2),
     }
     assert (found["c1"].device, found["c1"].group, found["c2"].reason) == ("phone", "line", "no such table")
 

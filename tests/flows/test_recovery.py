@@ -10,6 +10,7 @@ from data import manifests
 from data.home import Home
 from data.journal import Journal
 from data.manifests import Manifest
+from data.records import RoundRecord, is_published, mark_published, write_round
 from fedcore.config import federation
 from fedcore.errors import ConfigError, InputError
 from flows.recovery import Step, affected, forget, left, told, unfinished_rounds
@@ -94,3 +95,19 @@ def test_what_is_not_there_is_named(home: Home) -> None:
         affected(home, "demo", "train", 2, "c9")
     with pytest.raises(ConfigError, match="there is no run 'other'"):
         affected(home, "other", "train", 2, None)
+
+
+def test_publishing_can_be_done_again_where_a_round_is_finished(home: Home) -> None:
+    with pytest.raises(InputError, match="has no stage 'publish'"):
+        affected(home, "demo", "publish", 2, None)
+    gallery = home.server().put(b"png", "gallery", ".png")
+    record = RoundRecord(
+        round=2, base="x", clients={}, clusters={}, clusters_ref=gallery, bank=gallery, gallery=gallery,
+        styles={}, silhouette=None, bytes_up=0, bytes_down=0, seconds=0, finished=0,
+    )  # fmt: skip
+    mark_published(home.server(), "demo", write_round(home.server(), "demo", record))
+    chosen = affected(home, "demo", "publish", 2, None)
+    assert list(told(chosen)) == ["round 2: publish"]
+    forget(home, chosen)
+    assert not is_published(home.server(), "demo", record)
+    assert left(home, "demo") == []  # nothing was computed from it

@@ -45,5 +45,5 @@ def probe(job: ProbeJob) -> Made:
     if job.wish == "blurt":
         raise ValueError("my prompt is quixotrope")
     if job.wish == "refuse":
-        raise TableError(f"{clients_folder()}/c1.parquet: no column 'image'")
+        raise TableError("no column 'image'", at=clients_folder() / "my wedding.parquet")
     return Made(record={"wish": job.wish})

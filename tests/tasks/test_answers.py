@@ -1,5 +1,6 @@
 """What the server refuses of an answer before it is used, and that a good one passes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from data.home import HOME, Home
 from data.manifests import Manifest
 from data.store import Ref
 from tasks._client import Outcome
-from tasks.answers import losses, read, wish
+from tasks.answers import losses, measured, read, wish
 from tasks.encode import EncodeJob
 from tasks.enrol import EnrolJob, Enrolment
 from tasks.evaluate import BaselineJob, EvaluateJob
@@ -106,7 +107,9 @@ def test_an_answer_is_read_as_it_was_given() -> None:
         ("{", "cannot be read"),
         ('{"client": "c1", "status": "splendid"}', "cannot be read"),
         (Outcome(client="c2", status="ok", manifest=manifest()).model_dump_json(), "another's name"),
-        (Outcome(client="c1", status="ok").model_dump_json(), "another job"),
+        ('{"client": "c1", "status": "ok"}', "cannot be read"),
+        (Outcome(client="c1", status="ok", manifest=manifest()).model_dump_json().replace('"ok"', '"failed"'), "cannot be read"),
+        (json.dumps({"client": "c1", "status": "failed", "reason": "x" * 300_000}), "more than 262,144 characters"),
         (Outcome(client="c1", status="ok", manifest=manifest(BASELINE)).model_dump_json(), "another job"),
     ],
 )
@@ -114,3 +117,34 @@ def test_another_answer_is_that_client_s_failure(text: str, reason: str) -> None
     answer = read("encode", "c1", ENCODE, text)
     assert (answer.client, answer.status) == ("c1", "failed")
     assert reason in str(answer.reason)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"samples": 10**400},
+        {"samples": -1},
+        {"samples": 0},
+        {"digest": ""},
+        {"digest": "../../etc/passwd"},
+        {"device": "x" * 65},
+    ],
+)
+def test_who_enrols_with_impossible_values_does_not_take_part(about: dict[str, Any]) -> None:
+    sound = {"client": "c1", "status": "ok", "digest": "0" * 64, "device": "laptop", "samples": 3}
+    assert read("enrol", "c1", EnrolJob(client="c1"), json.dumps(sound)).status == "ok"
+    assert read("enrol", "c1", EnrolJob(client="c1"), json.dumps({**sound, **about})).status == "failed"
+
+
+def test_a_strangers_words_can_be_shown_anywhere() -> None:
+    told = read(
+        "enrol", "c1", EnrolJob(client="c1"), json.dumps({"client": "c1", "status": "failed", "reason": "\x1b[2Jgone\n" + "y" * 999})
+    )
+    assert told.reason == " [2Jgone " + "y" * 491
+
+
+def test_an_evaluation_of_other_splits_than_the_baseline_s_is_refused() -> None:
+    plain = {"c1": Outcome(client="c1", status="ok", manifest=manifest(BASELINE, test={"base": 0.5}))}
+    assert measured(plain)(manifest(EVALUATE, test=GOOD), EVALUATE) is None
+    assert "other splits" in str(measured(plain)(manifest(EVALUATE), EVALUATE))
+    assert "other splits" in str(measured(plain)(manifest(EVALUATE, test=GOOD, tune=GOOD), EVALUATE))

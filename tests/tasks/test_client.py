@@ -33,7 +33,7 @@ def test_one_client_s_failure_leaves_the_others_alone(sides: Path) -> None:
     assert outcomes["c1"].manifest.record == {"wish": "work"}
     assert outcomes["c3"].reason == "did not finish within 3 s"
     assert "process died" in str(outcomes["c4"].reason)
-    assert outcomes["c5"].reason == "TableError: c1.parquet: no column 'image'"
+    assert outcomes["c5"].reason == "TableError: no column 'image'"  # the file's name may tell something
 
 
 def test_a_stranger_s_error_text_stays_on_the_client_s_side(sides: Path) -> None:
