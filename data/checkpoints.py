@@ -10,11 +10,12 @@ from fedcore.training import State
 
 
 class Checkpoint:
-    """The checkpoint of the job `key` in a client's folder; those of other jobs are removed when this one is written."""
+    """The checkpoint of one part of the job `key` in a client's folder; those of other jobs are removed when this one is written."""
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, part: str) -> None:
         """Nothing is read or written yet."""
-        self._path = folder / f"training-{key[:32]}.safetensors"
+        self._job = f"training-{key[:32]}"
+        self._path = folder / f"{self._job}-{part}.safetensors"
 
     def read(self) -> State | None:
         """The state, or None where there is none that can be read."""
@@ -28,5 +29,5 @@ class Checkpoint:
         """Replace the checkpoint atomically."""
         write_atomically(self._path, save(state), private=True)
         for other in self._path.parent.glob("training-*.safetensors"):
-            if other != self._path:
+            if not other.name.startswith(self._job):
                 other.unlink(missing_ok=True)

@@ -5,13 +5,13 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.store import Ref, Store
 from fedcore.config import FREE, Federation, validated
-from fedcore.errors import ConfigError
+from fedcore.errors import ConfigError, StoreError
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 
 
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -20,20 +20,11 @@ CURVE = 100
 """The most points of a training's loss curve."""
 
 
-class Heldout(BaseModel):
-    """Held-out losses before and after local training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    before: Loss
-    after: Loss
-
-
 class TrainingRecord(BaseModel):
     """What a client tells of its local training.
 
     `echo` is the SHA-256 of the adapter that it loaded, `samples` its training pictures, `curve` the training loss over the
-    steps, each point the mean of equally many, `discarded` the share of ‖Δ‖²_F that fitting the loaded adapter to its rank gave up.
+    steps, each point the mean of equally many.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -41,13 +32,15 @@ class TrainingRecord(BaseModel):
     echo: str
     round: int
     samples: Annotated[int, Field(ge=1)]
-    loss: Heldout
     curve: Annotated[list[Loss], Field(min_length=1, max_length=CURVE)]
-    discarded: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class ClientRecord(BaseModel):
-    """One client in one round: `data` is the digest it enrolled with, `failed` why it was left out; losses are means of splits."""
+    """One client in one round: `data` is the digest it enrolled with, `failed` why it was left out; losses are means of splits.
+
+    Its personal model is `personal` and what stands `beside` it, added up; `upload` is what it handed over for aggregation.
+    `by_cluster` are the losses of the clusters' adapters on its tuning pictures. Who was not `asked` is neither trained nor left out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,20 +49,31 @@ class ClientRecord(BaseModel):
     device: str = ""
     group: str | None = None
     cluster: int | None = None
+    asked: bool = True
+    upload: Ref | None = None
     personal: Ref | None = None
+    beside: tuple[Ref, ...] = ()
     training: TrainingRecord | None = None
     tune: dict[str, float | None] | None = None
     test: dict[str, float | None] | None = None
+    by_cluster: dict[str, float] = {}
     failed: str | None = None
 
 
 class ClusterRecord(BaseModel):
-    """One cluster in one round: its members, its adapter after the exchange, the mean error of the aggregation."""
+    """One cluster in one round: its members, its adapter after the exchange, the mean error of the aggregation.
+
+    `own` is the part of the adapter that its clients go on training, `beside` the part from other clusters that stands beside
+    it, if any; `state` are the moments of the server's optimiser.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     members: list[str]
     adapter: Ref
+    own: Ref
+    beside: Ref | None = None
+    state: Ref | None = None
     rank: int
     aggregation_error: float | None
 
@@ -79,7 +83,7 @@ class RoundRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     round: int
     base: str
     clients: dict[str, ClientRecord]
@@ -184,7 +188,15 @@ def write_round(store: Store, name: str, record: RoundRecord) -> RoundRecord:
 def read_round(store: Store, name: str, number: int) -> RoundRecord | None:
     """One round's record, or None."""
     text = store.read_text(_round_path(name, number))
-    return RoundRecord.model_validate_json(text) if text is not None else None
+    if text is None:
+        return None
+    try:
+        return RoundRecord.model_validate_json(text)
+    except ValidationError:
+        at = f"{store.root}/{_round_path(name, number)}"
+        raise StoreError(
+            "is damaged, or another version's; use the version that wrote it, or start another run with --name", at=at
+        ) from None
 
 
 def _published_path(name: str, number: int) -> str:

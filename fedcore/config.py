@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fedcore.aggregation import AGGREGATIONS
+from fedcore.aggregation import AGGREGATIONS, Rule
+from fedcore.aggregation.server import Optimiser, Step
+from fedcore.clustering import BY_LOSS, CLUSTERINGS, View
 from fedcore.errors import ConfigError
 from fedcore.injection import Target
 from fedcore.interaction import INTERACTIONS
@@ -20,7 +22,7 @@ from fedcore.training import Settings
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 FREE = ("rounds", "client_timeout", "dispatch", "sites")
 """What may change in a run without changing its results."""
-RESERVED = {"prefect", "mlflow", "server", "clients"}
+RESERVED = {"prefect", "mlflow", "server", "clients", "logs"}
 
 Positive = Annotated[int, Field(ge=1)]
 M = TypeVar("M", bound=BaseModel)
@@ -65,26 +67,84 @@ class TrainingConfig(_Part):
     caption_dropout: Share = 0.1
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    prox: Annotated[float, Field(ge=0)] = 0.0
 
     def settings(self) -> Settings:
         """As plain values."""
         return Settings(**self.model_dump())
 
 
-class ClusteringConfig(_Part):
-    """k-means on requirement vectors; `k: auto` lets silhouette choose up to `most`."""
+class PersonalConfig(_Part):
+    """What a client keeps for itself.
 
+    `last`: what its local training of the round made. `ditto`: an adapter of its own, trained for `steps` more with the
+    proximal weight `prox` towards its cluster's. `dual`: one trained for `steps` more beside the shared one (FedDPA).
+    """
+
+    method: Literal["last", "ditto", "dual"] = "last"
+    steps: Positive = 20
+    prox: Annotated[float, Field(ge=0)] = 0.1
+
+
+class ParticipationConfig(_Part):
+    """Who takes part in a round, and how much it manages; see `fedcore.participation`."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    available: Annotated[float, Field(gt=0, le=1)] = 1.0
+    period: Positive = 1
+    stragglers: Share = 0.0
+    work: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class ClusteringConfig(_Part):
+    """Who learns together: `method` groups clients `on` their wishes, what their adapters learnt, or both; or they choose (`ifca`).
+
+    `k: auto` lets silhouette choose up to `most`. `soft`: temperature of soft membership; none by default.
+    """
+
+    method: str = "k-means"
+    on: View = "requirements"
     k: Positive | Literal["auto"] = "auto"
     most: Positive = 8
     min_size: Positive = 2
+    soft: Annotated[float, Field(gt=0)] | None = None
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, {**CLUSTERINGS, BY_LOSS: None})
+
+
+class ServerConfig(_Part):
+    """The server's optimiser on a round's mean update; see `fedcore.aggregation.server.Step`."""
+
+    method: Optimiser = "none"
+    lr: Annotated[float, Field(gt=0)] = 1.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    tau: Annotated[float, Field(gt=0)] = 1e-3
+
+    def step(self) -> Step:
+        """As plain values."""
+        return Step(**self.model_dump())
 
 
 class AggregationConfig(_Part):
-    """The rule inside a cluster; the cluster's adapter keeps the share `energy` of the exact mean, at most `rank`."""
+    """The rule inside a cluster; the cluster's adapter keeps the share `energy` of the exact mean, at most `rank`.
+
+    Clients weigh by their `pictures`, or all the same (`uniform`).
+    """
 
     method: str = "svd"
     rank: Positive = 32
     energy: Annotated[float, Field(gt=0, le=1)] = 0.999
+    weights: Literal["pictures", "uniform"] = "pictures"
+    server: ServerConfig = ServerConfig()
+
+    @property
+    def rule(self) -> Rule:
+        """What `method` names."""
+        return AGGREGATIONS[self.method]
 
     @field_validator("method")
     @classmethod
@@ -93,10 +153,15 @@ class AggregationConfig(_Part):
 
 
 class InteractionConfig(_Part):
-    """Exchange between clusters: own share `own`, the rest by softmax of centroid cosines at `temperature`."""
+    """Exchange between clusters: own share `own`, the rest by softmax of cosines at `temperature`.
+
+    With `own_last` the own share moves there in a straight line, from the first round until round `over`.
+    """
 
     method: str = "similarity"
     own: Share = 0.9
+    own_last: Share | None = None
+    over: Annotated[int, Field(ge=2)] = 10
     temperature: Annotated[float, Field(gt=0)] = 0.2
     router_temperature: Annotated[float, Field(gt=0)] = 0.1
 
@@ -105,11 +170,21 @@ class InteractionConfig(_Part):
     def _known(cls, value: str) -> str:
         return _one_of(value, INTERACTIONS)
 
+    def own_in(self, number: int) -> float:
+        """The own share in round `number`."""
+        if self.own_last is None:
+            return self.own
+        return self.own + (self.own_last - self.own) * min(1.0, (number - 1) / (self.over - 1))
+
 
 class EvaluationConfig(_Part):
-    """`timesteps` fixed noise levels per held-out picture; the gallery shows `prompts`, drawn in `steps` at `guidance`."""
+    """`timesteps` fixed noise levels per held-out picture; the gallery shows `prompts`, drawn in `steps` at `guidance`.
+
+    `others`: measure the other clusters' adapters as well, which costs as much as the own one for each.
+    """
 
     timesteps: Positive = 8
+    others: bool = True
     prompts: Annotated[tuple[str, ...], Field(min_length=1)] = ("a cat", "a house", "a car", "a flower")
     steps: Positive = 24
     guidance: float = 3.0
@@ -132,8 +207,10 @@ class Federation(_Part):
     client_timeout: Annotated[float, Field(gt=0)] = 600.0
     dispatch: Literal["inline", "pool"] = "inline"
     sites: dict[str, tuple[str, ...]] = {}
+    participation: ParticipationConfig = ParticipationConfig()
     adapter: AdapterConfig = AdapterConfig()
     training: TrainingConfig = TrainingConfig()
+    personal: PersonalConfig = PersonalConfig()
     clustering: ClusteringConfig = ClusteringConfig()
     aggregation: AggregationConfig = AggregationConfig()
     interaction: InteractionConfig = InteractionConfig()
@@ -177,9 +254,33 @@ class Federation(_Part):
     def _fits(self) -> "Federation":
         if self.sites and sorted(c for clients in self.sites.values() for c in clients) != list(self.clients):
             raise ValueError("sites must name every client once; leave 'clients' out, the sites' are taken")
-        if self.aggregation.method == "fedavg" and isinstance(self.adapter.rank, dict) and len(set(self.adapter.rank.values())) > 1:
-            raise ValueError("aggregation.method 'fedavg' needs equal ranks, but adapter.rank differs by device class; use 'svd'")
+        self._insist_on_methods_that_fit()
         return self
+
+    def _insist_on_methods_that_fit(self) -> None:
+        """Not every method can go with every other."""
+        method, rule = self.aggregation.method, self.aggregation.rule
+        if not rule.mixed_ranks and isinstance(self.adapter.rank, dict) and len(set(self.adapter.rank.values())) > 1:
+            able = ", ".join(sorted(name for name, r in AGGREGATIONS.items() if r.mixed_ranks))
+            raise ValueError(
+                f"aggregation.method '{method}' needs equal ranks, but adapter.rank differs by device class; use one of {able}"
+            )
+        if self.aggregation.server.method != "none" and rule.split != "head":
+            able = ", ".join(sorted(name for name, r in AGGREGATIONS.items() if r.split == "head"))
+            raise ValueError(f"aggregation.server works on factors, which '{method}' makes anew every round; use one of {able}")
+        if rule.shares is not None and (self.interaction.method != "none" or self.personal.method != "last"):
+            raise ValueError(
+                f"aggregation.method '{method}' gives clusters no update: set interaction.method to 'none', personal.method to 'last'"
+            )
+        if self.personal.method == "dual" and any(rule.handed_over(number) for number in (1, 2)):
+            raise ValueError(f"personal.method 'dual' needs whole adapters, '{method}' hands over one factor; use another rule")
+        if self.clustering.method == BY_LOSS:
+            if self.clustering.k == "auto":
+                raise ValueError(f"clustering.method '{BY_LOSS}' cannot find the number of clusters itself; set clustering.k")
+            if not self.evaluation.others:
+                raise ValueError(f"clustering.method '{BY_LOSS}' needs every cluster's loss; set evaluation.others to true")
+            if self.clustering.soft is not None:
+                raise ValueError(f"clustering.method '{BY_LOSS}' has no soft membership; leave out clustering.soft")
 
     @property
     def away(self) -> bool:

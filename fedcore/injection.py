@@ -95,6 +95,11 @@ def _lora_layers(unet: UNet2DConditionModel, adapter: Adapter) -> dict[str, Lora
     return made[layout]
 
 
+def values_of(adapter: Adapter) -> list[torch.Tensor]:
+    """A's and B's in the order of `injected`."""
+    return [value for name in sorted(adapter) for value in (adapter[name].a, adapter[name].b)]
+
+
 @contextmanager
 def injected(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[list[nn.Parameter]]:
     """`unet` with `adapter` (None: plain) inside the block; yields the trainable factors, in order of their layers' names.
@@ -111,9 +116,8 @@ def injected(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[li
     _insist_known(unet, adapter)
     layers = _lora_layers(unet, adapter)
     parameters: list[nn.Parameter] = [factor for layer in layers.values() for factor in _factors(layer)]
-    values = [value for name in layers for value in (adapter[name].a, adapter[name].b)]
     with torch.no_grad():
-        for parameter, value in zip(parameters, values, strict=True):
+        for parameter, value in zip(parameters, values_of(adapter), strict=True):
             parameter.copy_(value.view_as(parameter))
             parameter.grad = None
             parameter.requires_grad_(True)

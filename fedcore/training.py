@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fedcore.adapters import Adapter, Layer
-from fedcore.injection import injected, read_back
+from fedcore.aggregation.rule import Trains
+from fedcore.injection import injected, merged, read_back, values_of
 from fedcore.seeds import derive, generator
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Settings:
     """Local training: `steps` of `batch` pictures, AdamW at `lr` with linear warm-up over a tenth of the steps.
 
     `min_snr` is γ of min-SNR weighting (0: off); `caption_dropout` the share of examples trained on the empty caption;
-    `clip_norm` the largest gradient norm.
+    `clip_norm` the largest gradient norm; `prox` the weight μ of the proximal term, see `train`.
     """
 
     steps: int
@@ -57,6 +58,7 @@ class Settings:
     caption_dropout: float
     clip_norm: float
     weight_decay: float
+    prox: float = 0.0
 
 
 def snr_weights(scheduler: DDIMScheduler, gamma: float) -> Tensor:
@@ -111,11 +113,18 @@ def train(
     settings: Settings,
     *,
     seed: int,
+    trains: Trains = "ab",
+    beside: Adapter | None = None,
+    anchor: Adapter | None = None,
     state: State | None = None,
     save_every: int = 0,
     save: Callable[[State], None] = lambda _: None,
 ) -> Trained:
     """Fine-tune `start` on `examples`; `seed` must already be this client's and round's own.
+
+    `trains` names the factors that move, the other stays as it is. `beside` is frozen, and added to the base's weights
+    meanwhile. With `settings.prox` μ > 0 the loss has `μ/2 ‖θ − θ_anchor‖²` added, θ the factors that move: FedProx
+    (arXiv 1812.06127) with the `start` as anchor, which is the default; Ditto (arXiv 2012.04221) with another one.
 
     Every step: draw a batch; resample its latents; noise them at random timesteps; predict; weighted squared error;
     clip the gradient; step AdamW. All randomness of step i comes from (seed, i), so training continued from a `state` that
@@ -125,9 +134,12 @@ def train(
     plan = batches(len(examples), settings.batch, settings.steps, derive(seed, "order"))
     losses: list[float] = []
     unet.train()
-    with injected(unet, start) as parameters:
+    with merged(unet, beside), injected(unet, start) as factors:
+        moving = [trains == "ab" or trains == factor for factor in "ab" * (len(factors) // 2)]
+        parameters = [p for p, moves in zip(factors, moving, strict=True) if moves]
         for p in parameters:
             p.requires_grad_(True)
+        held = [v for v, moves in zip(values_of(anchor or start), moving, strict=True) if moves] if settings.prox else []
         optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
         if state is not None:
             losses = _restore(parameters, optimizer, state)
@@ -139,6 +151,9 @@ def train(
             loss = _loss(unet, scheduler, examples.rows(index), weights, settings.caption_dropout, generator(seed, "step", step))
             optimizer.zero_grad()
             loss.backward()
+            for p, centre in zip(parameters, held, strict=False):
+                if p.grad is not None:
+                    p.grad += settings.prox * (p.detach() - centre.view_as(p))
             nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()
             losses.append(loss.item())

@@ -5,21 +5,29 @@ import time
 from data.base.folder import base_folder, digest, text_width
 from data.home import Home
 from data.journal import Journal
-from data.manifests import Manifest
 from data.records import RoundRecord, bound, read_round, write_round
 from fedcore.errors import ConfigError
 from fedcore.prompts import requirement_dims
-from flows.plan import starting_adapters, train_job, without_rank
+from flows.joining import aggregate_all, cluster_job, interact_job
+from flows.plan import clients_of, clusters_before, sent_to, train_job, without_rank
 from flows.progress import watcher
-from flows.record import client_record, cluster_records, enrolments, insist_on_all, insist_on_base, losses_by_split
+from flows.record import (
+    client_record,
+    cluster_records,
+    enrolments,
+    insist_on_all,
+    insist_on_base,
+    losses_by_split,
+    not_asked,
+    personal_parts,
+)
 from flows.stages import Stages
-from tasks.aggregate import AggregateJob, Member, aggregate
 from tasks.answers import losses, measured, wish
-from tasks.cluster import ClusterJob, cluster
+from tasks.cluster import cluster
 from tasks.encode import EncodeJob, encode
 from tasks.evaluate import BaselineJob, EvaluateJob, baseline, evaluate
 from tasks.gallery import GalleryJob
-from tasks.interact import InteractJob, interact
+from tasks.interact import interact
 from tasks.receive import Expected, receive
 from tasks.train import TrainJob, train
 
@@ -40,30 +48,34 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     history = read_round(home.server(), name, number)
     for record_of in filter(None, (before, history)):
         insist_on_base(record_of, f, base["base_digest"])
-    enrolled = enrolments(history) if history else stages.enrol(f.clients)
+    enrolled = enrolments(history) if history else stages.enrol(clients_of(f, number))
     failed |= {c: e.reason for c, e in enrolled.items() if e.status != "ok"}
     present = {c: e for c, e in enrolled.items() if e.status == "ok"}
     strangers = without_rank(f, present)
     failed |= strangers
     present = {c: e for c, e in present.items() if c not in strangers}
-    stages.need(len(present), "enrolment")
+    stages.need(len(present), len(enrolled), "enrolment")
     pictures = {c: float(e.samples) for c, e in present.items()}
     identity = {c: {"client": c, "data": e.digest, **base} for c, e in present.items()}
 
     dims = requirement_dims(text_width(base_folder(f.base)))
-    asked = [EncodeJob(**identity[c]) for c in sorted(present)]
-    encoded = stages.clients(encode, asked, pictures, problem=lambda manifest, _: wish(manifest, dims))
+    wanted = [EncodeJob(**identity[c]) for c in sorted(present)]
+    encoded = stages.clients(encode, wanted, pictures, problem=lambda manifest, _: wish(manifest, dims))
     failed |= {c: o.reason for c, o in encoded.items() if o.status != "ok"}
     requirements = {c: o.manifest.outputs["requirement"] for c, o in encoded.items() if o.manifest}
-    stages.need(len(requirements), "encoding")
+    stages.need(len(requirements), len(enrolled), "encoding")
 
-    sent = starting_adapters(stages, {c: present[c] for c in requirements}, requirements, before, base)
-    jobs = [train_job(f, present[c], sent[c], number, identity[c]) for c in sorted(sent)]
-    handed = stages.clients(train, jobs)
-    earlier = {c: who.personal for c, who in before.clients.items()} if before else {}
+    homes = clusters_before(stages, requirements, before)
+    sent = sent_to(stages, {c: present[c] for c in requirements}, homes, before, base)
+    jobs = {c: train_job(f, c, sent[c], number, before, identity[c]) for c in sorted(sent)}
+    handed = stages.clients(train, list(jobs.values()))
+    earlier = {c: who.upload for c, who in before.clients.items()} if before else {}
     accepted = receive(
         list(handed.values()),
-        [Expected.of(job, f.adapter.target, present[job.client].samples, earlier.get(job.client)) for job in jobs],
+        [
+            Expected.of(job, f.adapter.rank_of(present[c].device), f.adapter.target, present[c].samples, earlier.get(c))
+            for c, job in jobs.items()
+        ],
         stages.label,
     )
     refused = {o.client: o.reason for o in accepted if o.status != "ok"}
@@ -72,45 +84,50 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     trained = {o.client: o.manifest for o in accepted if o.manifest}
     if history:
         insist_on_all(history, trained, failed)
-    stages.need(len(trained), "training")
-    personal = {c: m.outputs["adapter"] for c, m in trained.items()}
+    stages.need(len(trained), len(enrolled), "training")
 
-    previous = before.clusters_ref if before else None
-    wishes = {c: requirements[c] for c in personal}
-    clustered = stages.run(cluster, ClusterJob(requirements=wishes, previous=previous, settings=f.clustering, seed=f.seed))
+    clustered = stages.run(cluster, cluster_job(f, {c: requirements[c] for c in trained}, homes, before, jobs, trained))
     members: dict[str, list[str]] = clustered.record["members"]
+    aggregated = aggregate_all(stages, clustered, before, jobs, trained, sent)
+    adapters = {i: m.outputs["adapter"] for i, m in aggregated.items()}
+    interacted = stages.run(interact, interact_job(f, number, clustered.outputs["clusters"], adapters))
+    clusters = cluster_records(members, aggregated, interacted)
+    whole = {i: clusters[int(i)].adapter for i in members}
     placed = {c: i for i, clients in members.items() for c in clients}
 
-    aggregated = aggregate_all(stages, members, trained)
-    own = {i: m.outputs["adapter"] for i, m in aggregated.items()}
-    exchange = InteractJob(clusters=clustered.outputs["clusters"], adapters=own, settings=f.interaction, rank=f.aggregation.rank)
-    interacted = stages.run(interact, exchange)
-    mixed = {i: interacted.outputs[f"cluster-{i}"] for i in members}
-
-    painting_job = GalleryJob(clusters=mixed, bank=interacted.outputs["bank"], settings=f.evaluation, seed=f.seed, **base)
+    painting_job = GalleryJob(clusters=whole, bank=interacted.outputs["bank"], settings=f.evaluation, seed=f.seed, **base)
     painting = stages.paint(painting_job)
     fixed = {"timesteps": f.evaluation.timesteps, "seed": f.seed}
-    plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(personal)], pictures, problem=losses)
-    tests = [EvaluateJob(clusters=mixed, cluster=placed[c], personal=personal[c], **fixed, **identity[c]) for c in sorted(personal)]
+    plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(trained)], pictures, problem=losses)
+    parts = {c: personal_parts(jobs[c], trained[c]) for c in sorted(trained)}
+    seen = {c: whole if f.evaluation.others else {placed[c]: whole[placed[c]]} for c in parts}
+    tests = [EvaluateJob(clusters=seen[c], cluster=placed[c], personal=of, **fixed, **identity[c]) for c, of in parts.items()]
     evaluated = stages.clients(evaluate, tests, pictures, problem=measured(plain))
     failed |= {c: o.reason for outcomes in (plain, evaluated) for c, o in outcomes.items() if o.status != "ok"}
     watcher().stage("gallery", 1)
     painted = painting.result()
     watcher().step("done")
 
-    scores = {c: losses_by_split(plain[c].manifest, evaluated[c].manifest) for c in personal}
+    scores = {c: losses_by_split(plain[c].manifest, evaluated[c].manifest) for c in trained}
+    earlier_records = before.clients if before else {}
     record = RoundRecord(
         round=number,
         base=base["base_digest"],
-        clients={c: client_record(enrolled[c], placed.get(c), trained.get(c), scores.get(c, {}), failed.get(c)) for c in f.clients},
-        clusters=cluster_records(members, mixed, aggregated, interacted),
+        clients={
+            c: client_record(enrolled[c], placed.get(c), jobs.get(c), trained.get(c), scores.get(c, {}), failed.get(c))
+            if c in enrolled
+            else not_asked(earlier_records.get(c))
+            for c in f.clients
+        },
+        clusters=clusters,
         clusters_ref=clustered.outputs["clusters"],
         bank=interacted.outputs["bank"],
         gallery=painted.outputs["gallery"],
         styles=painted.record["styles"],
         silhouette=clustered.record["silhouette"],
-        bytes_up=sum(r.bytes for r in personal.values()) + sum(r.bytes for c, r in requirements.items() if c not in earlier),
-        bytes_down=sum(r.bytes for r in sent.values()),
+        bytes_up=sum(m.outputs["adapter"].bytes for m in trained.values())
+        + sum(r.bytes for c, r in requirements.items() if earlier.get(c) is None),
+        bytes_down=sum(ref.bytes for c in sent for ref in (sent[c].start, *sent[c].beside)),
         seconds=time.monotonic() - began,
         finished=time.time(),
     )
@@ -130,17 +147,3 @@ def previous_round(home: Home, name: str, number: int) -> RoundRecord | None:
     if number > 1 and before is None:
         raise ConfigError(f"run '{name}': round {number} needs round {number - 1}, which is not finished; `fedcore resume {name}` runs it")
     return before
-
-
-def aggregate_all(stages: Stages, members: dict[str, list[str]], trained: dict[str, Manifest]) -> dict[str, Manifest]:
-    """Every cluster's aggregation, side by side."""
-    watcher().stage("aggregate", len(members))
-    futures = {}
-    for i, clients in members.items():
-        parts = {c: Member(adapter=trained[c].outputs["adapter"], samples=trained[c].record["samples"]) for c in clients}
-        futures[i] = stages.submit(aggregate, AggregateJob(members=parts, settings=stages.federation.aggregation), f"cluster {i}")
-    out = {}
-    for i, future in futures.items():
-        out[i] = stages.done(future, f"aggregate cluster {i}")
-        watcher().step(f"cluster {i}")
-    return out

@@ -1,9 +1,15 @@
-"""What follows from the configuration for each client of a round: the adapter it is sent, and what it is asked to train."""
+"""What follows from the configuration for each client of a round: whether it is asked, what it is sent, what it is asked to train."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from data.records import RoundRecord
 from data.store import Ref
+from fedcore.clustering import BY_LOSS, drawn
 from fedcore.config import Federation
 from fedcore.errors import ConfigError
+from fedcore.participation import Habits, asked, steps_of
+from fedcore.seeds import derive
 from flows.stages import Stages
 from tasks.assign import AssignJob, assign
 from tasks.enrol import Enrolment
@@ -11,30 +17,89 @@ from tasks.start import StartJob, start
 from tasks.train import TrainJob
 
 
-def starting_adapters(
-    stages: Stages, present: dict[str, Enrolment], requirements: dict[str, Ref], before: RoundRecord | None, base: dict[str, str]
-) -> dict[str, Ref]:
-    """The adapter each client is sent: its cluster's of the round before, a newcomer the nearest one's; in round 1 a fresh one."""
-    if before is not None:
-        sent = {c: of.adapter for of in before.clusters.values() for c in of.members if c in present}
-        newcomers = {c: requirements[c] for c in sorted(set(present) - set(sent))}
-        if newcomers:
-            found = stages.run(assign, AssignJob(requirements=newcomers, clusters=before.clusters_ref))
-            sent |= {c: before.clusters[i].adapter for c, i in found.record["cluster"].items()}
-        return sent
-    f, fresh = stages.federation, {}
-    ranks = {c: f.adapter.rank_of(e.device) for c, e in sorted(present.items())}
-    for rank in sorted(set(ranks.values())):
-        job = StartJob(rank=rank, scale=f.adapter.scale_of(rank), target=f.adapter.target, seed=f.seed, **base)
-        fresh[rank] = stages.run(start, job, f"rank {rank}").outputs["adapter"]
-    return {c: fresh[rank] for c, rank in ranks.items()}
+@dataclass(frozen=True)
+class Sent:
+    """What a client is sent: what it trains, what stands beside it, and the part of that which belongs to its cluster's adapter."""
+
+    start: Ref
+    beside: tuple[Ref, ...]
+    tail: Ref | None
 
 
-def train_job(f: Federation, enrolled: Enrolment, sent: Ref, number: int, identity: dict[str, str]) -> TrainJob:
+def clients_of(f: Federation, number: int) -> list[str]:
+    """The clients that are asked in a round."""
+    return asked(f.clients, number, Habits(**f.participation.model_dump()), f.seed)
+
+
+def clusters_before(stages: Stages, requirements: Mapping[str, Ref], before: RoundRecord | None) -> dict[str, int]:
+    """The cluster of the round before that each client goes on from; none in the first round.
+
+    It is the one that it was in (or, where clients choose, the one whose adapter suited it best); a newcomer's is the one
+    that its wish is nearest to.
+    """
+    if before is None:
+        return {}
+    found: dict[str, int] = {}
+    for client in sorted(requirements):
+        known = before.clients.get(client)
+        if stages.federation.clustering.method == BY_LOSS and known and known.by_cluster:
+            losses = {int(i): loss for i, loss in known.by_cluster.items() if int(i) in before.clusters}
+            found[client] = min(losses, key=lambda i: (losses[i], i))
+        elif known and known.cluster in before.clusters:
+            found[client] = int(known.cluster or 0)
+    newcomers = {c: requirements[c] for c in sorted(set(requirements) - set(found))}
+    if newcomers:
+        placed = stages.run(assign, AssignJob(requirements=newcomers, clusters=before.clusters_ref))
+        found |= {c: int(i) for c, i in placed.record["cluster"].items()}
+    return found
+
+
+def choices(f: Federation, clients: list[str], homes: Mapping[str, int]) -> dict[str, int]:
+    """Where clients choose their cluster: what they chose, or in the first round what is drawn for them."""
+    if f.clustering.method != BY_LOSS or f.clustering.k == "auto":
+        return {}
+    return {c: homes[c] if c in homes else drawn(c, f.clustering.k, f.seed) for c in clients}
+
+
+def sent_to(
+    stages: Stages, present: Mapping[str, Enrolment], homes: Mapping[str, int], before: RoundRecord | None, base: dict[str, str]
+) -> dict[str, Sent]:
+    """What each client is sent: its cluster's adapter divided for its rank, in the first round a fresh one."""
+    f, out, made = stages.federation, dict[str, Sent](), dict[tuple[int | None, int], Sent]()
+    seed = derive(f.seed, "start", stages.number) if f.aggregation.rule.split == "fresh" and before else f.seed
+    for client in sorted(present):
+        rank, home = f.adapter.rank_of(present[client].device), homes.get(client)
+        if (home, rank) not in made:
+            of = before.clusters[home] if before and home is not None else None
+            job = StartJob(
+                adapter=of.own if of else None, split=f.aggregation.rule.split, rank=rank, scale=f.adapter.scale_of(rank),
+                target=f.adapter.target, seed=seed, **base,
+            )  # fmt: skip
+            who = f"rank {rank}" if home is None else f"cluster {home} rank {rank}"
+            outputs = stages.run(start, job, who).outputs
+            tail, others = outputs.get("tail"), of.beside if of else None
+            made[home, rank] = Sent(outputs["start"], tuple(filter(None, (tail, others))), tail)
+        out[client] = made[home, rank]
+    return out
+
+
+def train_job(f: Federation, client: str, sent: Sent, number: int, before: RoundRecord | None, identity: dict[str, str]) -> TrainJob:
     """What a client is asked to train."""
-    rank = f.adapter.rank_of(enrolled.device)
-    scale, timesteps = f.adapter.scale_of(rank), f.evaluation.timesteps
-    return TrainJob(start=sent, rank=rank, scale=scale, settings=f.training, timesteps=timesteps, round=number, seed=f.seed, **identity)
+    rule, known = f.aggregation.rule, before.clients.get(client) if before else None
+    keeps = rule.shares is not None or f.personal.method != "last"
+    steps = steps_of(client, number, f.training.steps, Habits(**f.participation.model_dump()), f.seed)
+    return TrainJob(
+        start=sent.start,
+        beside=sent.beside,
+        own=known.personal if known and keeps else None,
+        trains=rule.trains(number),
+        hands=rule.handed_over(number),
+        settings=f.training.model_copy(update={"steps": steps}),
+        personal=f.personal,
+        round=number,
+        seed=f.seed,
+        **identity,
+    )
 
 
 def without_rank(f: Federation, present: dict[str, Enrolment]) -> dict[str, str]:

@@ -9,15 +9,17 @@ from data.store import Ref
 from fedcore.config import Federation
 from fedcore.errors import ConfigError, RoundFailed
 from tasks.enrol import Enrolment
+from tasks.train import TrainJob
 
 
 def enrolments(record: RoundRecord) -> dict[str, Enrolment]:
-    """Who took part in a finished round, and with which data: whoever repairs it asks the same clients for the same things."""
+    """Who was asked in a finished round, and with which data: whoever repairs it asks the same clients for the same things."""
     return {
         client: Enrolment(client=client, status="ok", digest=c.data, device=c.device, samples=c.samples, group=c.group)
         if c.personal is not None
         else Enrolment(client=client, status="failed", reason=c.failed, digest=c.data, device=c.device, samples=c.samples, group=c.group)
         for client, c in record.clients.items()
+        if c.asked
     }
 
 
@@ -40,7 +42,7 @@ def insist_on_all(record: RoundRecord, trained: Container[str], failed: dict[str
     Raises:
         RoundFailed: one did not come through.
     """
-    lost = sorted(c for c, who in record.clients.items() if who.personal is not None and c not in trained)
+    lost = sorted(c for c, who in record.clients.items() if who.asked and who.personal is not None and c not in trained)
     if lost:
         raise RoundFailed(
             f"round {record.round} was finished with {lost[0]}, which cannot do its part again ({failed.get(lost[0])}); the record stays"
@@ -48,36 +50,58 @@ def insist_on_all(record: RoundRecord, trained: Container[str], failed: dict[str
 
 
 def losses_by_split(plain: Manifest | None, measured: Manifest | None) -> dict[str, dict[str, float | None]]:
-    """A client's losses, the base's and the adapters' together; empty where either is missing."""
+    """A client's losses, the base's and the adapters' together, and those `by_cluster`; empty where either is missing."""
     if plain is None or measured is None:
         return {}
-    return {split: {**plain.record[split], **measured.record[split]} for split in plain.record}
+    of_splits = {split: {**plain.record[split], **measured.record[split]} for split in plain.record}
+    return {**of_splits, "by_cluster": measured.record["by_cluster"]}
 
 
-def client_record(e: Enrolment, cluster: str | None, trained: Manifest | None, scores: dict[str, Any], failed: str | None) -> ClientRecord:
-    """What the round's record keeps of one client."""
-    return ClientRecord(
-        data=e.digest,
-        samples=e.samples,
-        device=e.device,
-        group=e.group,
-        cluster=None if cluster is None else int(cluster),
-        personal=trained.outputs["adapter"] if trained else None,
-        training=TrainingRecord.model_validate(trained.record) if trained else None,
-        tune=scores.get("tune"),
-        test=scores.get("test"),
-        failed=failed,
+def client_record(
+    e: Enrolment, cluster: str | None, job: TrainJob | None, trained: Manifest | None, scores: dict[str, Any], failed: str | None
+) -> ClientRecord:
+    """What the round's record keeps of one client that was asked."""
+    out = ClientRecord(data=e.digest, samples=e.samples, device=e.device, group=e.group, failed=failed)
+    if trained is None or job is None:
+        return out
+    personal, *beside = personal_parts(job, trained)
+    return out.model_copy(
+        update={
+            "cluster": None if cluster is None else int(cluster),
+            "upload": trained.outputs["adapter"],
+            "personal": personal,
+            "beside": tuple(beside),
+            "training": TrainingRecord.model_validate(trained.record),
+            "tune": scores.get("tune"),
+            "test": scores.get("test"),
+            "by_cluster": scores.get("by_cluster", {}),
+        }
     )
 
 
-def cluster_records(
-    members: dict[str, list[str]], mixed: dict[str, Ref], aggregated: dict[str, Manifest], interacted: Manifest
-) -> dict[int, ClusterRecord]:
+def personal_parts(job: TrainJob, trained: Manifest) -> tuple[Ref, ...]:
+    """The adapters that make up a client's personal model, its own one first."""
+    shared = trained.outputs["adapter"]
+    of_shared = (shared,) if job.personal.method == "dual" else ()
+    return (trained.outputs.get("personal", shared), *of_shared, *job.beside)
+
+
+def not_asked(before: ClientRecord | None) -> ClientRecord:
+    """What the record keeps of a client that was not asked: what it had, without measurements."""
+    had = before or ClientRecord()
+    return had.model_copy(update={"asked": False, "training": None, "tune": None, "test": None, "failed": None})
+
+
+def cluster_records(members: dict[str, list[str]], aggregated: dict[str, Manifest], interacted: Manifest) -> dict[int, ClusterRecord]:
     """What the round's record keeps of its clusters."""
+    made = interacted.outputs
     return {
         int(i): ClusterRecord(
             members=members[i],
-            adapter=mixed[i],
+            adapter=made[f"cluster-{i}"],
+            own=made[f"own-{i}"],
+            beside=made.get(f"beside-{i}"),
+            state=aggregated[i].outputs.get("state"),
             rank=interacted.record["rank"][i],
             aggregation_error=aggregated[i].record["error"],
         )

@@ -22,14 +22,17 @@ from data.boxes import discard
 from data.home import Home
 from data.journal import Keys, lacking, read_journal
 from data.records import bound, mark_unpublished, read_round
+from fedcore.clustering import BY_LOSS
+from fedcore.config import Federation
 from fedcore.errors import InputError
 from flows.pools import tag
 
 STAGES = ("encode", "assign", "start", "train", "cluster", "aggregate", "interact", "baseline", "gallery", "evaluate", "publish")
 """In the order in which a round runs them."""
-THEN = {
+Edges = dict[str, tuple[str, ...]]
+THEN: Edges = {
     "encode": ("assign", "cluster"),
-    "assign": ("train",),
+    "assign": ("start",),
     "start": ("train",),
     "train": ("aggregate", "evaluate"),
     "cluster": ("aggregate", "interact"),
@@ -37,8 +40,22 @@ THEN = {
     "interact": ("gallery", "evaluate"),
 }
 """Which stages of the same round read what a stage made."""
-NEXT = {"cluster": ("assign", "cluster"), "interact": ("train",)}
+NEXT: Edges = {"cluster": ("assign", "cluster"), "interact": ("start",)}
 """Which stages of the next round do."""
+
+
+def edges(f: Federation) -> tuple[Edges, Edges]:
+    """Both, with what the federation's methods add."""
+    then, later = dict(THEN), dict(NEXT)
+    if f.clustering.on != "requirements":
+        then["train"] = (*THEN["train"], "cluster")
+    if f.clustering.method == BY_LOSS:
+        later["evaluate"] = ("cluster", "start")
+    if f.aggregation.server.method != "none":
+        later["aggregate"] = ("aggregate",)
+    if f.personal.method != "last" or f.aggregation.rule.shares is not None:
+        later["train"] = ("train",)
+    return then, later
 
 
 @dataclass(frozen=True, order=True)
@@ -110,20 +127,31 @@ def affected(home: Home, name: str, stage: str, number: int | None, client: str 
         steps_of.setdefault((step.round, step.stage), {})[step.owner] = step
     begun = [s for s in steps_of[number, stage].values() if client in (None, s.owner)]
     clusters = {n: _clusters(home, keys) for n, keys in by_round.items()}
-    found, waiting = set(begun), begun
+    found, waiting, by = set(begun), begun, edges(bound(home.server(), name))
     while waiting:
-        waiting = sorted({s for step in waiting for s in _readers(step, steps_of, clusters[step.round])} - found)
+        waiting = sorted({s for step in waiting for s in _readers(step, steps_of, clusters[step.round], by)} - found)
         found.update(waiting)
     return sorted(found)
 
 
-def _readers(step: Step, steps_of: dict[tuple[int, str], dict[str, Step]], cluster_of: dict[str, str]) -> list[Step]:
-    """The steps that read what `step` made; a client's adapter is read by its cluster and by its own evaluation only."""
-    places = [(step.round, s) for s in THEN.get(step.stage, ())] + [(step.round + 1, s) for s in NEXT.get(step.stage, ())]
-    if step.stage == "train":
-        owners = (step.owner, cluster_of.get(step.owner))
-        return [there[owner] for place in places if (there := steps_of.get(place)) for owner in owners if owner in there]
-    return [s for place in places for s in steps_of.get(place, {}).values()]
+def _readers(
+    step: Step, steps_of: dict[tuple[int, str], dict[str, Step]], cluster_of: dict[str, str], by: tuple[Edges, Edges]
+) -> list[Step]:
+    """The steps that read what `step` made.
+
+    A client's adapter is read by its cluster and by its own later stages only; a cluster's aggregation by the exchange, and
+    by the same cluster's next one, which may go on with its moments.
+    """
+    then, later = by
+    places = [(step.round, s) for s in then.get(step.stage, ())] + [(step.round + 1, s) for s in later.get(step.stage, ())]
+    out: list[Step] = []
+    for place in places:
+        there = steps_of.get(place, {})
+        if step.stage == "train" or place[1] == step.stage == "aggregate":
+            out += [there[owner] for owner in ("", step.owner, cluster_of.get(step.owner, "")) if owner in there]
+        else:
+            out += there.values()
+    return out
 
 
 def _clusters(home: Home, keys: Keys) -> dict[str, str]:

@@ -165,13 +165,12 @@ class Stages:
             run = self.federation.name
             raise RoundFailed(f"round {self.number}, {what}: {error}; is memory short? `fedcore resume {run}` goes on from here") from None
 
-    def need(self, arrived: int, what: str) -> None:
+    def need(self, arrived: int, total: int, what: str) -> None:
         """Insist on the quorum.
 
         Raises:
-            RoundFailed: fewer of the clients came through than the federation's `quorum`.
+            RoundFailed: fewer of the `total` clients that were asked came through than the federation's `quorum`.
         """
-        total = len(self.federation.clients)
         needed = max(1, math.ceil(self.federation.quorum * total - 1e-9))
         if arrived < needed:
             raise RoundFailed(

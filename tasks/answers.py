@@ -63,7 +63,11 @@ def wish(manifest: Manifest, dims: int) -> str | None:
 def losses(manifest: Manifest, job: ClientJob) -> str | None:
     """Why what came back from `baseline` or `evaluate` are no losses by split, or None."""
     names = {"baseline": {"base"}, "evaluate": {"cluster", "other_cluster", "personal"}}[job.stage]
-    for split, of in manifest.record.items():
+    if isinstance(job, EvaluateJob):
+        by_cluster = manifest.record.get("by_cluster")
+        if not isinstance(by_cluster, Mapping) or not set(by_cluster) <= set(job.clusters) or not all(map(_loss, by_cluster.values())):
+            return "its losses of the clusters' adapters are not as asked"
+    for split, of in splits(manifest).items():
         if split not in ("tune", "test") or not isinstance(of, Mapping) or set(of) != names:
             return "its losses are not named as asked"
         if not all(_loss(value) or (name == "other_cluster" and value is None) for name, value in of.items()):
@@ -71,12 +75,17 @@ def losses(manifest: Manifest, job: ClientJob) -> str | None:
     return None
 
 
+def splits(manifest: Manifest) -> dict[str, Any]:
+    """The losses by split in an answer."""
+    return {split: of for split, of in manifest.record.items() if split != "by_cluster"}
+
+
 def measured(plain: Mapping[str, Outcome]) -> Callable[[Manifest, EvaluateJob], str | None]:
     """As `losses`, for evaluations of clients whose baselines are `plain`: both are of the same splits."""
 
     def problem(manifest: Manifest, job: EvaluateJob) -> str | None:
         before = plain[job.client].manifest
-        same = before is None or set(before.record) == set(manifest.record)
+        same = before is None or set(splits(before)) == set(splits(manifest))
         return losses(manifest, job) if same else "measured other splits than before"
 
     return problem

@@ -1,47 +1,58 @@
 """Cluster: group the clients by their requirement vectors, with ids that stay the same from round to round."""
 
 import json
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefect import task
+from pydantic import Field
 
 from data.home import Home
 from data.manifests import Manifest
 from data.store import Ref
 from fedcore.config import ClusteringConfig
 from tasks._dispatch import in_worker
+from tasks._members import Handed, learnt
 from tasks._stage import STAGE, Job, Made, commit
+
+if TYPE_CHECKING:
+    from fedcore.clustering import Clusters
 
 
 class ClusterJob(Job):
-    """`requirements` by client; `previous` the clusters of the round before."""
+    """`requirements` by client; `previous` are the clusters of the round before.
+
+    `handed` are the clients' adapters where these count, `choices` the clusters that they chose themselves.
+    """
 
     stage: ClassVar[str] = "cluster"
+    stage_version: ClassVar[int] = 2
 
     requirements: dict[str, Ref]
     previous: Ref | None
     settings: ClusteringConfig
     seed: int
+    handed: dict[str, Handed] = Field(default_factory=dict)
+    choices: dict[str, int] = Field(default_factory=dict)
 
 
 def compute(job: ClusterJob) -> Made:
-    """A JSON blob of members and centroids."""
+    """A JSON blob of members and centroids; in the record the members, the silhouette, and soft shares by client."""
     import numpy as np
     from safetensors.numpy import load
 
-    from fedcore.clustering import Clusters
-    from fedcore.clustering import cluster as group
+    from fedcore import clustering
 
-    store = Home.current().server()
-    vectors = {c: load(store.get(ref))["requirement"].astype(np.float64) for c, ref in sorted(job.requirements.items())}
-    before = None
-    if job.previous is not None:
-        old = json.loads(store.get(job.previous))
-        centroids = {int(i): np.array(v) for i, v in old["centroids"].items()}
-        before = Clusters({int(i): m for i, m in old["members"].items()}, centroids, old["next_id"], None)
-    want = job.settings
-    k = None if want.k == "auto" else want.k
-    found = group(vectors, k=k, most=want.most, min_size=want.min_size, seed=job.seed, previous=before)
+    store, want = Home.current().server(), job.settings
+    wishes = {c: load(store.get(ref))["requirement"].astype(np.float64) for c, ref in sorted(job.requirements.items())}
+    before = None if job.previous is None else _read(store.get(job.previous))
+    if want.method == clustering.BY_LOSS:
+        found = clustering.chosen(wishes, job.choices, before.next_id if before else 0)
+    else:
+        products = clustering.gram(learnt(job.handed)) if job.handed else None
+        found = clustering.cluster(
+            wishes, k=None if want.k == "auto" else want.k, most=want.most, min_size=want.min_size, seed=job.seed, method=want.method,
+            vectors=clustering.seen(want.on, wishes, products), soft=want.soft, previous=before,
+        )  # fmt: skip
     made: dict[str, Any] = {
         "members": found.members,
         "centroids": {i: v.tolist() for i, v in found.centroids.items()},
@@ -49,7 +60,18 @@ def compute(job: ClusterJob) -> Made:
     }
     blob = json.dumps(made, sort_keys=True).encode()
     members = {str(i): m for i, m in found.members.items()}
-    return Made({"clusters": store.put(blob, "clusters", ".json")}, {"members": members, "silhouette": found.silhouette})
+    shares = {c: {str(i): w for i, w in of.items()} for c, of in found.shares.items()}
+    return Made({"clusters": store.put(blob, "clusters", ".json")}, {"members": members, "silhouette": found.silhouette, "shares": shares})
+
+
+def _read(blob: bytes) -> "Clusters":
+    import numpy as np
+
+    from fedcore.clustering import Clusters
+
+    old = json.loads(blob)
+    centroids = {int(i): np.array(v) for i, v in old["centroids"].items()}
+    return Clusters({int(i): m for i, m in old["members"].items()}, centroids, old["next_id"], None)
 
 
 @task(name="cluster", task_run_name="cluster {label}", retries=1, **STAGE)

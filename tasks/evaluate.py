@@ -21,17 +21,24 @@ class BaselineJob(ClientJob):
 
 
 class EvaluateJob(BaselineJob):
-    """`clusters` are all clusters' adapters after the exchange, `cluster` is the client's own; `personal` its trained adapter."""
+    """`clusters` are the adapters to measure by cluster id, `cluster` is the client's own among them.
+
+    `personal` are the parts of its personal model, which are added up.
+    """
 
     stage: ClassVar[str] = "evaluate"
+    stage_version: ClassVar[int] = 3
 
     clusters: dict[str, Ref]
     cluster: str
-    personal: Ref
+    personal: tuple[Ref, ...]
 
 
-def losses(job: BaselineJob, candidates: Mapping[str, Ref | None]) -> dict[str, dict[str, float]]:
-    """Mean loss of each candidate (None: the base) by split, on equal noise; choices are made on `tune`, `test` is only reported."""
+def losses(job: BaselineJob, candidates: Mapping[str, Sequence[Ref]]) -> dict[str, dict[str, float]]:
+    """Mean loss of each candidate, the sum of its parts (none: the base), by split, on equal noise.
+
+    Choices are made on `tune`, `test` is only reported.
+    """
     from data.base.load import load_exact
     from data.clients import load_enrolled
     from data.encoded import examples
@@ -41,8 +48,8 @@ def losses(job: BaselineJob, candidates: Mapping[str, Ref | None]) -> dict[str, 
     client, base, store = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest), Home.current().server()
     splits = examples(client, base, home=Home.current())
     found: dict[str, dict[str, float]] = {split: {} for split in ("tune", "test") if split in splits}
-    for name, ref in candidates.items():
-        adapter = None if ref is None else adapters.from_bytes(store.get(ref))
+    for name, parts in candidates.items():
+        adapter = adapters.summed([adapters.from_bytes(store.get(ref)) for ref in parts]) if parts else None
         for split, by_name in found.items():
             of = heldout_losses(base.unet, base.scheduler, splits[split], adapter, timesteps=job.timesteps, seed=job.seed)
             by_name[name] = of.mean().item()
@@ -51,21 +58,26 @@ def losses(job: BaselineJob, candidates: Mapping[str, Ref | None]) -> dict[str, 
 
 def measure_base(job: BaselineJob) -> Made:
     """The base's losses by split."""
-    return Made(record={split: {"base": of["base"]} for split, of in losses(job, {"base": None}).items()})
+    return Made(record={split: {"base": of["base"]} for split, of in losses(job, {"base": ()}).items()})
 
 
 def measure(job: EvaluateJob) -> Made:
-    """The losses of the client's personal adapter, of its cluster's, and the mean over the other clusters'."""
-    candidates = {"personal": job.personal, **{f"cluster-{i}": ref for i, ref in sorted(job.clusters.items())}}
+    """The losses of the client's personal model, of its cluster's adapter, and the mean over the other clusters', by split.
+
+    `by_cluster` are the losses of all of them on the tuning pictures: by these a client may choose.
+    """
+    candidates = {"personal": job.personal, **{f"cluster-{i}": (ref,) for i, ref in sorted(job.clusters.items())}}
+    found = losses(job, candidates)
     record: dict[str, Any] = {}
-    for split, of in losses(job, candidates).items():
+    for split, of in found.items():
         others = [of[f"cluster-{i}"] for i in sorted(job.clusters) if i != job.cluster]
         record[split] = {
             "cluster": of[f"cluster-{job.cluster}"],
             "other_cluster": sum(others) / len(others) if others else None,
             "personal": of["personal"],
         }
-    return Made(record=record)
+    by_cluster = {i: found["tune"][f"cluster-{i}"] for i in sorted(job.clusters)} if "tune" in found else {}
+    return Made(record={**record, "by_cluster": by_cluster})
 
 
 @task(name="baseline", task_run_name="baseline {label}", **STAGE)

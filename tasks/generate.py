@@ -10,8 +10,8 @@ from data.store import Ref, write_atomically
 from fedcore.errors import InputError
 
 
-def adapter_of(record: RoundRecord, client: str | None, cluster: int | None) -> Ref | None:
-    """The adapter to draw with: a client's personal one, a cluster's, or none (the base).
+def adapter_of(record: RoundRecord, client: str | None, cluster: int | None) -> tuple[Ref, ...]:
+    """The parts of the adapter to draw with: a client's personal one, a cluster's, or none (the base).
 
     Raises:
         InputError: there is no such client or cluster in the round.
@@ -22,12 +22,12 @@ def adapter_of(record: RoundRecord, client: str | None, cluster: int | None) -> 
             raise InputError(f"there is no client '{client}' in this run; its clients are {', '.join(sorted(record.clients))}")
         if known.personal is None:
             raise InputError(f"client '{client}' has no adapter of round {record.round}: {known.failed}")
-        return known.personal
+        return (known.personal, *known.beside)
     if cluster is not None:
         if cluster not in record.clusters:
             raise InputError(f"there is no cluster {cluster} in this run; its clusters are {', '.join(map(str, sorted(record.clusters)))}")
-        return record.clusters[cluster].adapter
-    return None
+        return (record.clusters[cluster].adapter,)
+    return ()
 
 
 def generate(
@@ -51,7 +51,7 @@ def generate(
     federation, records = bound(home.server(), name), rounds(home.server(), name)
     if not records:
         raise InputError(f"run '{name}' has no finished round yet; `fedcore run` continues it")
-    ref = adapter_of(records[-1], client, cluster)
+    parts = adapter_of(records[-1], client, cluster)
     import torch
     from PIL import Image
 
@@ -61,7 +61,7 @@ def generate(
 
     torch.set_num_threads(1)
     base = load_base(federation.base)
-    adapter = adapters.from_bytes(home.server().get(ref)) if ref is not None else None
+    adapter = adapters.summed([adapters.from_bytes(home.server().get(ref)) for ref in parts]) if parts else None
     tokens, empty = encode(base, [prompt]).tokens, encode(base, [""]).tokens[0]
     pictures = generation.generate(base, tokens, empty, adapter, seeds=[seed], steps=steps, guidance=guidance, on_step=on_step)
     png = io.BytesIO()

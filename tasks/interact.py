@@ -8,54 +8,65 @@ from prefect import task
 from data.home import Home
 from data.manifests import Manifest
 from data.store import Ref
+from fedcore.adapters import Split
 from fedcore.config import InteractionConfig
 from tasks._dispatch import in_worker
 from tasks._stage import STAGE, Job, Made, commit
 
 
 class InteractJob(Job):
-    """`adapters` by cluster id (as text: JSON keys are); mixed adapters are cut to `rank`."""
+    """`adapters` by cluster id (as text: JSON keys are); `own` is the share of the round.
+
+    `split`, `head` and `rank` say what form a cluster's adapter must have; see `fedcore.interaction.exchanged`.
+    """
 
     stage: ClassVar[str] = "interact"
-    stage_version: ClassVar[int] = 2
+    stage_version: ClassVar[int] = 3
 
     clusters: Ref
     adapters: dict[str, Ref]
     settings: InteractionConfig
+    own: float
+    split: Split
+    head: int
     rank: int
 
 
 def compute(job: InteractJob) -> Made:
-    """One mixed adapter per cluster (`cluster-<id>`) and the bank's index (`bank`): adapters' hashes, centroids, temperature.
+    """By cluster its whole adapter (`cluster-0`), the part that its clients train (`own-0`) and what stands beside it (`beside-0`).
 
-    In the record, by cluster: its rank, and the share of ‖Δ‖²_F that cutting to `rank` discarded.
+    `bank` is the global bank's index: adapters' hashes, centroids, temperature.
+    In the record the weights, averaged over layers, and by cluster: its rank, and the share of ‖Δ‖²_F that was cut off.
     """
     import torch
 
     from fedcore import adapters
-    from fedcore.interaction import INTERACTIONS, mixed
+    from fedcore.interaction import INTERACTIONS, exchanged
 
     want, store = job.settings, Home.current().server()
     ids = sorted(int(c) for c in job.adapters)
     centroids = {int(i): v for i, v in json.loads(store.get(job.clusters))["centroids"].items()}
-    own = {i: adapters.from_bytes(store.get(job.adapters[str(i)])) for i in ids}
+    had = [adapters.from_bytes(store.get(job.adapters[str(i)])) for i in ids]
     stacked = torch.tensor([centroids[i] for i in ids], dtype=torch.float64)
-    weights = INTERACTIONS[want.method](stacked, own=want.own, temperature=want.temperature)
+    way = INTERACTIONS[want.method]
+    weights = way.weigh(stacked, had, own=job.own, temperature=want.temperature)
+    made = exchanged(had, weights, beside=way.beside, split=job.split, head=job.head, rank=job.rank)
     outputs: dict[str, Ref] = {}
     ranks: dict[str, int] = {}
-    discarded: dict[str, float] = {}
-    for row, i in enumerate(ids):
-        whole = mixed(own, {j: float(weights[row, column]) for column, j in enumerate(ids)})
-        made, discarded[str(i)] = adapters.cut(whole, job.rank)
-        outputs[f"cluster-{i}"] = store.put(adapters.to_bytes(made), "adapter", ".safetensors")
-        ranks[str(i)] = max(layer.rank for layer in made.values())
+    for i, of in zip(ids, made, strict=True):
+        whole = adapters.summed([of.own, *([of.beside] if of.beside else [])])
+        ranks[str(i)] = max(layer.rank for layer in whole.values())
+        parts = {"own": of.own, "cluster": whole, **({"beside": of.beside} if of.beside else {})}
+        outputs |= {f"{part}-{i}": store.put(adapters.to_bytes(adapter), "adapter", ".safetensors") for part, adapter in parts.items()}
     index = {
         "adapters": {i: outputs[f"cluster-{i}"].sha256 for i in ids},
         "centroids": {i: centroids[i] for i in ids},
         "temperature": want.router_temperature,
     }
     outputs["bank"] = store.put(json.dumps(index, sort_keys=True).encode(), "bank", ".json")
-    return Made(outputs, {"weights": weights.tolist(), "clusters": ids, "rank": ranks, "discarded": discarded})
+    discarded = {str(i): of.discarded for i, of in zip(ids, made, strict=True)}
+    mean = torch.stack(list(weights.values())).mean(dim=0)
+    return Made(outputs, {"weights": mean.tolist(), "clusters": ids, "rank": ranks, "discarded": discarded})
 
 
 @task(name="interact", task_run_name="interact {label}", retries=1, **STAGE)

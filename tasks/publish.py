@@ -1,6 +1,7 @@
 """Publish: what the store holds of a run goes to MLflow; running it twice adds nothing, and all of it can be rebuilt from the store."""
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -18,11 +19,11 @@ from data.home import Home
 from data.peft_folder import kernels, write_peft
 from data.records import RoundRecord, bound, champion, mark_published, rounds
 from data.store import Ref, Store
-from fedcore.adapters import from_bytes
+from fedcore.adapters import from_bytes, summed
 from fedcore.config import FREE, Federation
 from tasks._tracking import Tracking, Versioned, connect
 
-ONE_BY_ONE = 100
+ONE_BY_ONE = 32
 """Up to so many clients each has curves and registered models of its own in MLflow; beyond, its pages would show nothing any more,
 and clients are found in each round's `clients.csv` and `round.json`, their adapters in the store."""
 
@@ -88,16 +89,22 @@ def clients_table(record: RoundRecord) -> str:
     return out.getvalue()
 
 
-def adapters_of(record: RoundRecord) -> Iterator[tuple[str, Ref, dict[str, str]]]:
-    """Owner, blob and lineage tags of every adapter of a round that becomes a version."""
+def adapters_of(record: RoundRecord) -> Iterator[tuple[str, tuple[Ref, ...], dict[str, str]]]:
+    """Owner, parts and lineage tags of every adapter of a round that becomes a version."""
     for i, cluster in sorted(record.clusters.items()):
         members = ",".join(cluster.members) if len(cluster.members) <= ONE_BY_ONE else f"{len(cluster.members)} clients"
-        yield f"cluster-{i}", cluster.adapter, {"members": members}
+        yield f"cluster-{i}", (cluster.adapter,), {"members": members}
     if len(record.clients) > ONE_BY_ONE:
         return
     for name, c in sorted(record.clients.items()):
-        if c.personal is not None:
-            yield f"client-{name}", c.personal, {"cluster": str(c.cluster), "trained_from": c.training.echo if c.training else ""}
+        if c.personal is not None and c.asked:
+            tags = {"cluster": str(c.cluster), "trained_from": c.training.echo if c.training else ""}
+            yield f"client-{name}", (c.personal, *c.beside), tags
+
+
+def digest_of(parts: tuple[Ref, ...]) -> str:
+    """What names an adapter: its SHA-256, or that of its parts' names."""
+    return parts[0].sha256 if len(parts) == 1 else hashlib.sha256("".join(ref.sha256 for ref in parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,11 @@ class _Files:
     store: Store
     base: str
     shapes: Mapping[str, tuple[int, ...]]
-    ref: Ref
+    parts: tuple[Ref, ...]
 
     def __call__(self, folder: Path) -> None:
-        write_peft(from_bytes(self.store.get(self.ref)), self.shapes, folder, base=self.base)
+        adapter = summed([from_bytes(self.store.get(ref)) for ref in self.parts])
+        write_peft(adapter, self.shapes, folder, base=self.base)
 
 
 def versions_of(store: Store, name: str, base: str, record: RoundRecord) -> list[Versioned]:
@@ -121,10 +129,10 @@ def versions_of(store: Store, name: str, base: str, record: RoundRecord) -> list
         Versioned(
             registered=f"{name}.{owner}",
             title=f"{name}-{owner}-r{record.round}",
-            tags={"sha256": ref.sha256, "round": str(record.round), "owner": owner, "fedcore.name": name, **about},
-            write=_Files(store, base, shapes, ref),
+            tags={"sha256": digest_of(parts), "round": str(record.round), "owner": owner, "fedcore.name": name, **about},
+            write=_Files(store, base, shapes, parts),
         )
-        for owner, ref, about in adapters_of(record)
+        for owner, parts, about in adapters_of(record)
     ]
 
 
@@ -182,7 +190,9 @@ def publish_run(home: Home, name: str, only: int | None = None) -> tuple[str, st
     for record in treated:
         publish_round(tracking, store, federation, record, parent)
     best = champion(records)
-    tracking.crown(name, run_of(tracking, name, best, parent), {f"{name}.{owner}": ref.sha256 for owner, ref, _ in adapters_of(best)})
+    tracking.crown(
+        name, run_of(tracking, name, best, parent), {f"{name}.{owner}": digest_of(parts) for owner, parts, _ in adapters_of(best)}
+    )
     tracking.describe(parent, tags={"fedcore.champion": str(best.round)})
     if len(records) >= federation.rounds:
         tracking.client.set_terminated(parent, "FINISHED", int(records[-1].finished * 1000))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,38 +11,40 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from data.home import Home
 from data.records import TrainingRecord
 from data.store import Ref
+from fedcore.adapters import Factor
 from fedcore.errors import RoundFailed
 from tasks._client import Outcome
 from tasks._dispatch import WorkerFailed, scheduled, workers
 from tasks.train import TrainJob
 
 if TYPE_CHECKING:
-    from fedcore.adapters import Shapes
+    from fedcore.adapters import Layer, Shapes
 
 
 class Expected(BaseModel):
     """What the server sent out, and what must come back.
 
-    `samples` is the number of pictures that the client enrolled with, `before` the SHA-256 of its adapter of the round before.
+    `samples` is the number of pictures that the client enrolled with, `before` the SHA-256 of what it handed over the round before.
     """
 
     model_config = ConfigDict(frozen=True)
 
     start: Ref
+    hands: Factor | None
+    private: bool
     rank: int
-    scale: float
     target: str
     base: str
     round: int
-    seed: int
     samples: int
     before: str | None = None
 
     @classmethod
-    def of(cls, job: TrainJob, target: str, samples: int, before: Ref | None) -> "Expected":
-        """From the job that the client was given, its pictures and its adapter of the round before."""
-        given = {name: getattr(job, name) for name in ("start", "rank", "scale", "base", "round", "seed")}
-        return cls(**given, target=target, samples=samples, before=before.sha256 if before else None)
+    def of(cls, job: TrainJob, rank: int, target: str, samples: int, before: Ref | None) -> "Expected":
+        """From the job that the client was given, its rank, its pictures and what it handed over the round before."""
+        private = job.hands is not None or job.personal.method != "last"
+        given = {name: getattr(job, name) for name in ("start", "hands", "base", "round")}
+        return cls(**given, private=private, rank=rank, target=target, samples=samples, before=before.sha256 if before else None)
 
 
 @lru_cache(maxsize=4)
@@ -55,23 +57,25 @@ def _shapes(base: str, target: str) -> "Shapes":
 
 
 @lru_cache(maxsize=16)
-def _unmoved(start: Ref, rank: int, scale: float, seed: int) -> bytes:
-    """What a client that trained nothing would hand back; clients of a cluster were sent the same."""
+def _start(ref: Ref) -> tuple["dict[str, Layer]", bytes]:
+    """What a client began with; clients of a cluster were sent the same."""
     from fedcore import adapters
 
-    began, _ = adapters.fitted(adapters.from_bytes(Home.current().server().get(start)), rank, scale, seed=seed)
-    return adapters.to_bytes(began)
+    adapter = adapters.from_bytes(Home.current().server().get(ref))
+    return adapter, adapters.to_bytes(adapter)
 
 
 def refusal(outcome: Outcome, expected: Expected) -> str | None:
     """Why a training outcome cannot be used, or None."""
-    from fedcore import adapters
-    from fedcore.errors import AdapterRefused, StoreError
-
     if outcome.manifest is None or "adapter" not in outcome.manifest.outputs:
         return "handed over no adapter"
+    return _untrue(outcome.manifest.record, expected) or _unusable(outcome.manifest.outputs, expected)
+
+
+def _untrue(account: dict[str, Any], expected: Expected) -> str | None:
+    """What is wrong with a client's account of its training."""
     try:
-        record = TrainingRecord.model_validate(outcome.manifest.record)
+        record = TrainingRecord.model_validate(account)
     except ValidationError as error:
         return f"its account of the training is wrong at '{'.'.join(str(part) for part in error.errors()[0]['loc'])}'"
     if record.echo != expected.start.sha256:
@@ -80,22 +84,32 @@ def refusal(outcome: Outcome, expected: Expected) -> str | None:
         return f"answers for round {record.round}, this is round {expected.round}"
     if record.samples != expected.samples:
         return f"reports {record.samples} pictures, enrolled with {expected.samples}"
+    return None
+
+
+def _unusable(outputs: dict[str, Ref], expected: Expected) -> str | None:
+    """What is wrong with the adapters that a client handed over."""
+    from fedcore import adapters
+    from fedcore.errors import AdapterRefused, StoreError
+
     store, shapes = Home.current().server(), _shapes(expected.base, expected.target)
-    ref = outcome.manifest.outputs["adapter"]
-    if ref.sha256 == expected.before:
+    if ("personal" in outputs) != expected.private:
+        return "handed over no personal adapter" if expected.private else "handed over an adapter that nobody asked for"
+    if outputs["adapter"].sha256 == expected.before:
         return "handed over its adapter of the round before"
     largest = sum(4 * expected.rank * (out + inputs) for out, inputs in shapes.values()) + 400 * len(shapes) + 100_000
-    if ref.bytes > largest:
-        return f"its adapter has {ref.bytes:,} bytes, at most {largest:,} are possible at rank {expected.rank}"
+    if (most := max(ref.bytes for ref in outputs.values())) > largest:
+        return f"its adapter has {most:,} bytes, at most {largest:,} are possible at rank {expected.rank}"
     try:
-        adapter = adapters.from_bytes(store.get(ref))
+        start, unmoved = _start(expected.start)
+        blob = store.get(outputs["adapter"])
+        adapter = adapters.from_bytes(blob) if expected.hands is None else adapters.completed(blob, expected.hands, start)
         adapters.check(adapter, shapes, rank=expected.rank)
-        unmoved = _unmoved(expected.start, expected.rank, expected.scale, expected.seed)
+        if expected.private:
+            adapters.check(adapters.from_bytes(store.get(outputs["personal"])), shapes, rank=expected.rank)
     except (AdapterRefused, StoreError) as error:
         return str(error)
-    if adapters.to_bytes(adapter) == unmoved:
-        return "handed back the adapter it was sent: nothing was trained"
-    return None
+    return "handed back the adapter it was sent: nothing was trained" if adapters.to_bytes(adapter) == unmoved else None
 
 
 def checked(outcomes: Sequence[Outcome], expected: Sequence[Expected]) -> list[Outcome]:

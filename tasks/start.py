@@ -1,4 +1,4 @@
-"""Start: the fresh adapter that clients of one rank begin the first round with; the same for all of them."""
+"""Start: what clients of one rank begin a round with: their cluster's adapter, divided for that rank; in the first round a fresh one."""
 
 from typing import ClassVar
 
@@ -6,37 +6,49 @@ from prefect import task
 
 from data.home import Home
 from data.manifests import Manifest
+from data.store import Ref
+from fedcore.adapters import Split
 from tasks._dispatch import in_worker
 from tasks._stage import STAGE, Job, Made, commit
 
 
 class StartJob(Job):
-    """What the fresh adapter depends on."""
+    """`adapter` is a cluster's of the round before, None for a fresh one; see `fedcore.adapters.split`."""
 
     stage: ClassVar[str] = "start"
+    stage_version: ClassVar[int] = 2
     not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
 
     base: str
     base_digest: str
     target: str
+    adapter: Ref | None
+    split: Split
     rank: int
     scale: float
     seed: int
 
 
 def compute(job: StartJob) -> Made:
-    """The fresh adapter as a blob."""
+    """`start`, and where something stands frozen beside it `tail`; in the record the share of ‖Δ‖²_F that is in neither."""
     from data.base.load import load_exact
     from fedcore import adapters
     from fedcore.injection import initial, target_shapes
 
-    shapes = target_shapes(load_exact(job.base, job.base_digest).unet, job.target)  # type: ignore[arg-type]
-    fresh = initial(shapes, rank=job.rank, scale=job.scale, seed=job.seed)
-    return Made({"adapter": Home.current().server().put(adapters.to_bytes(fresh), "adapter", ".safetensors")})
+    store = Home.current().server()
+    if job.adapter is None:
+        shapes = target_shapes(load_exact(job.base, job.base_digest).unet, job.target)  # type: ignore[arg-type]
+        begun = adapters.Beginning(initial(shapes, rank=job.rank, scale=job.scale, seed=job.seed), None, 0.0)
+    else:
+        begun = adapters.split(adapters.from_bytes(store.get(job.adapter)), job.rank, job.scale, job.split, seed=job.seed)
+    outputs = {"start": store.put(adapters.to_bytes(begun.start), "adapter", ".safetensors")}
+    if begun.tail is not None:
+        outputs["tail"] = store.put(adapters.to_bytes(begun.tail), "adapter", ".safetensors")
+    return Made(outputs, {"discarded": begun.discarded})
 
 
 @task(name="start", task_run_name="start {label}", retries=1, **STAGE)
 def start(job: StartJob, label: str) -> Manifest:  # noqa: ARG001 the label is for people
-    """The fresh adapter of one rank."""
+    """What clients of one rank begin with."""
     manifest: Manifest = in_worker(commit, job, compute)
     return manifest

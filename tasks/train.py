@@ -1,6 +1,7 @@
 """Train: on the client's side, the adapter it was sent is fine-tuned on its own pictures; the new adapter and an echo leave."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
 from typing import ClassVar
@@ -11,7 +12,9 @@ from data.checkpoints import Checkpoint
 from data.home import Home
 from data.records import CURVE
 from data.store import Ref
-from fedcore.config import TrainingConfig
+from fedcore.adapters import Adapter, Factor
+from fedcore.aggregation import Trains
+from fedcore.config import PersonalConfig, TrainingConfig
 from tasks._client import Outcome, run_clients
 from tasks._stage import STAGE, ClientJob, Made
 
@@ -19,15 +22,21 @@ SAVE_EVERY = 20  # steps between two checkpoints of local training
 
 
 class TrainJob(ClientJob):
-    """`start` is the adapter the client was sent; `rank` and `scale` the client's own."""
+    """`start` is the adapter the client was sent, `beside` what stands frozen beside it, `own` what the client kept of an earlier round.
+
+    `trains` names the factors that move, `hands` the only one that is handed over for aggregation (None: both).
+    """
 
     stage: ClassVar[str] = "train"
+    stage_version: ClassVar[int] = 3
 
     start: Ref
-    rank: int
-    scale: float
+    beside: tuple[Ref, ...] = ()
+    own: Ref | None = None
+    trains: Trains = "ab"
+    hands: Factor | None = None
     settings: TrainingConfig
-    timesteps: int
+    personal: PersonalConfig
     round: int
     seed: int
 
@@ -39,39 +48,48 @@ def curve(losses: Sequence[float]) -> list[float]:
 
 
 def compute(job: TrainJob) -> Made:
-    """The trained adapter as a blob; in the record the echo of what was loaded, and the tuning split's loss before and after."""
+    """`adapter` for aggregation and, where it is another, `personal` for the client itself; in the record the echo of what was loaded."""
     from data.base.load import load_exact
     from data.clients import load_enrolled
     from data.encoded import examples
     from fedcore import adapters
-    from fedcore.evaluation import heldout_losses
+    from fedcore.personal import beginning, settings_of
     from fedcore.seeds import derive
     from fedcore.training import train as fine_tune
 
     client, base, store = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest), Home.current().server()
-    splits = examples(client, base, home=Home.current())
+    pictures = examples(client, base, home=Home.current())["train"]
     sent = adapters.from_bytes(store.get(job.start))
-    start, discarded = adapters.fitted(sent, job.rank, job.scale, seed=job.seed)
-    seed = derive(job.seed, "train", job.round, job.client)
-    unfinished = Checkpoint(Home.current().private(job.client), job.key())
+    beside = [adapters.from_bytes(store.get(ref)) for ref in job.beside]
+    own = None if job.own is None else adapters.from_bytes(store.get(job.own))
+    seed, private = derive(job.seed, "train", job.round, job.client), Home.current().private(job.client)
+    unfinished = Checkpoint(private, job.key(), "shared")
     trained = fine_tune(
-        base.unet, base.scheduler, splits["train"], start, job.settings.settings(), seed=seed,
+        base.unet, base.scheduler, pictures, joined(sent, own, job.hands) if job.trains == "ab" else sent, job.settings.settings(),
+        seed=seed, trains=job.trains, beside=adapters.summed(beside) if beside else None,
         state=unfinished.read(), save_every=SAVE_EVERY, save=unfinished.write,
     )  # fmt: skip
-    held = splits.get("tune", splits["train"])
+    personal = trained.adapter
+    if job.personal.method != "last":
+        begun = beginning(job.personal, sent, trained.adapter, own, beside, seed=seed)
+        unfinished = Checkpoint(private, job.key(), "personal")
+        personal = fine_tune(
+            base.unet, base.scheduler, pictures, begun.start, settings_of(job.personal, job.settings.settings()),
+            seed=derive(seed, "personal"), beside=begun.beside, anchor=begun.anchor,
+            state=unfinished.read(), save_every=SAVE_EVERY, save=unfinished.write,
+        ).adapter  # fmt: skip
+    outputs = {"adapter": store.put(adapters.to_bytes(trained.adapter, only=job.hands), "adapter", ".safetensors")}
+    if job.hands is not None or job.personal.method != "last":
+        outputs["personal"] = store.put(adapters.to_bytes(personal), "adapter", ".safetensors")
+    record = {"echo": job.start.sha256, "round": job.round, "samples": len(pictures), "curve": curve(trained.losses)}
+    return Made(outputs, record)
 
-    def loss(adapter: adapters.Adapter) -> float:
-        return float(heldout_losses(base.unet, base.scheduler, held, adapter, timesteps=job.timesteps, seed=job.seed).mean())
 
-    record = {
-        "echo": job.start.sha256,
-        "round": job.round,
-        "samples": len(splits["train"]),
-        "loss": {"before": loss(start), "after": loss(trained.adapter)},
-        "curve": curve(trained.losses),
-        "discarded": discarded,
-    }
-    return Made({"adapter": store.put(adapters.to_bytes(trained.adapter), "adapter", ".safetensors")}, record)
+def joined(sent: Adapter, own: Adapter | None, shared: Factor | None) -> Adapter:
+    """The adapter that a client was sent, with its own other factor where only one is ever shared (FedSA)."""
+    if own is None or shared is None:
+        return sent
+    return {n: replace(layer, b=own[n].b) if shared == "a" else replace(layer, a=own[n].a) for n, layer in sent.items()}
 
 
 @task(name="train", task_run_name="train {label}", **STAGE)

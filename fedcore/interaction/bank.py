@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedcore.adapters import Adapter, Layer, concatenated, layer_names
+from fedcore.adapters import Adapter
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,3 @@ def route(bank: Bank, requirement: Tensor) -> dict[int, float]:
     cosines = torch.nn.functional.normalize(bank.centroids.double(), dim=1) @ unit
     weights = torch.softmax(cosines / bank.temperature, dim=0)
     return {cluster: float(w) for cluster, w in zip(sorted(bank.adapters), weights, strict=True)}
-
-
-def mixed(adapters: Mapping[int, Adapter], weights: Mapping[int, float]) -> dict[str, Layer]:
-    """Σ w_c Δ_c as one adapter: exact, by concatenated factors, at rank Σ r_c."""
-    ids = sorted(c for c, w in weights.items() if w != 0)
-    out: dict[str, Layer] = {}
-    for name in layer_names(adapters[c] for c in ids):
-        out[name] = concatenated([adapters[c][name] for c in ids], [weights[c] for c in ids])
-    return out

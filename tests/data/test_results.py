@@ -30,7 +30,8 @@ def clients(**groups: str | None) -> dict[str, ClientRecord]:
 
 def record(number: int = 1, **values: Any) -> RoundRecord:
     clusters = {
-        i: ClusterRecord(members=m, adapter=REF, rank=5, aggregation_error=e) for i, m, e in ((3, ["c", "d"], 0.3), (0, ["a", "b"], 0.1))
+        i: ClusterRecord(members=m, adapter=REF, own=REF, rank=5, aggregation_error=e)
+        for i, m, e in ((3, ["c", "d"], 0.3), (0, ["a", "b"], 0.1))
     }
     plain = {
         "clients": clients(a="openmoji", b="openmoji", c="noto", d="noto"),
@@ -100,7 +101,7 @@ def test_a_client_that_failed_counts_nowhere_and_is_named(tmp_path: Path) -> Non
 def test_style_accuracy_goes_by_the_style_of_most_members_and_needs_every_cluster_named() -> None:
     mixed = {**clients(a="openmoji", b="openmoji", c="noto", d="noto"), "b": ClientRecord(group="noto", cluster=0)}
     mixed["e"] = ClientRecord(group="noto", cluster=0)
-    clusters = {0: ClusterRecord(members=["a", "b", "e"], adapter=REF, rank=1, aggregation_error=None)}
+    clusters = {0: ClusterRecord(members=["a", "b", "e"], adapter=REF, own=REF, rank=1, aggregation_error=None)}
     assert style_accuracy(record(clients=mixed, clusters=clusters)) == pytest.approx(1 / 3)
     assert style_accuracy(record(styles={"cluster 0": ["openmoji"], "cluster 3": None})) is None
     assert style_accuracy(record(clients=clients(a="ink", b="ink", c="noto", d="noto"))) is None  # the classifier knows no ink

@@ -37,7 +37,7 @@ def test_an_unknown_key_is_named_with_the_nearest_right_one(values: dict[str, An
 
 
 def test_an_unknown_key_that_is_near_nothing_lists_the_known_ones() -> None:
-    assert refusal({"clustering": {"zzzz": 1}}) == "f.yaml: unknown key 'clustering.zzzz'; known here: k, min_size, most"
+    assert refusal({"clustering": {"zzzz": 1}}) == "f.yaml: unknown key 'clustering.zzzz'; known here: k, method, min_size, most, on, soft"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_an_unknown_key_that_is_near_nothing_lists_the_known_ones() -> None:
         ({"clients": []}, "clients", "at least 1"),
         ({"clients": ["a", "B/.."]}, "clients", "'B/..' is no client id"),
         ({"clients": ["a", "b", "a"]}, "clients", "'a' is named twice"),
-        ({"name": "server"}, "name", "none of clients, mlflow, prefect, server"),
+        ({"name": "server"}, "name", "none of clients, logs, mlflow, prefect, server"),
         ({"name": "My run"}, "name", "lower-case"),
         ({"quorum": 1.5}, "quorum", "less than or equal to 1"),
         ({"training": 5}, "training", "dictionary"),
@@ -62,9 +62,9 @@ def test_an_unknown_key_that_is_near_nothing_lists_the_known_ones() -> None:
         ({"adapter": {"alpha": 0}}, "adapter.alpha", "greater than 0"),
         ({"clustering": {"k": 0}}, "clustering.k", "greater than or equal to 1"),
         ({"clustering": {"k": "autp"}}, "clustering.k", "'auto'"),
-        ({"aggregation": {"method": "svdd"}}, "aggregation.method", "not one of fedavg, svd; did you mean 'svd'?"),
+        ({"aggregation": {"method": "svdd"}}, "aggregation.method", "svd_rest; did you mean 'svd'?"),
         ({"aggregation": {"energy": 0}}, "aggregation.energy", "greater than 0"),
-        ({"interaction": {"method": "zzz"}}, "interaction.method", "'zzz' is not one of none, similarity"),
+        ({"interaction": {"method": "zzz"}}, "interaction.method", "'zzz' is not one of attention, none, rest_of_the_world, similarity"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -140,3 +140,46 @@ def test_sites_name_the_clients_and_do_not_change_what_is_computed() -> None:
 )
 def test_sites_that_do_not_fit_are_refused(values: dict[str, Any], reason: str) -> None:
     assert reason in refusal(values)
+
+
+RANKS = {"adapter": {"rank": {"phone": 4, "laptop": 8}}}
+
+
+@pytest.mark.parametrize("method", ["svd", "svd_rest", "svd_rank_aware", "stack", "hetlora"])
+def test_methods_for_mixed_ranks_take_them(method: str) -> None:
+    federation({**GOOD, **RANKS, "aggregation": {"method": method}}, "f.yaml")
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedex", "fedsa", "ffa", "rolora", "lora_fair"])
+def test_other_methods_say_which_ones_do(method: str) -> None:
+    interaction = {"interaction": {"method": "none"}}
+    message = refusal({**RANKS, **interaction, "aggregation": {"method": method}})
+    assert f"aggregation.method '{method}' needs equal ranks" in message
+    assert "use one of hetlora, stack, svd, svd_rank_aware, svd_rest" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"aggregation": {"method": "svd", "server": {"method": "adam"}}}, "server works on factors, which 'svd' makes anew every round"),
+        ({"aggregation": {"method": "fedsa"}}, "set interaction.method to 'none'"),
+        (
+            {"aggregation": {"method": "fedsa"}, "interaction": {"method": "none"}, "personal": {"method": "ditto"}},
+            "personal.method to 'last'",
+        ),
+        ({"aggregation": {"method": "ffa"}, "personal": {"method": "dual"}}, "'ffa' hands over one factor"),
+        ({"clustering": {"method": "ifca"}}, "set clustering.k"),
+        ({"clustering": {"method": "ifca", "k": 2}, "evaluation": {"others": False}}, "set evaluation.others to true"),
+        ({"clustering": {"method": "ifca", "k": 2, "soft": 0.1}}, "leave out clustering.soft"),
+        ({"clustering": {"method": "k-mean"}}, "did you mean 'k-means'?"),
+        ({"participation": {"share": 0}}, "participation.share"),
+    ],
+)
+def test_methods_that_do_not_go_together_are_refused(values: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(values)
+
+
+def test_the_own_share_moves_in_a_straight_line_with_the_absolute_round() -> None:
+    moving = federation({**GOOD, "interaction": {"own": 0.6, "own_last": 1.0, "over": 5}}, "f.yaml").interaction
+    assert [round(moving.own_in(n), 6) for n in (1, 2, 3, 5, 6, 50)] == [0.6, 0.7, 0.8, 1.0, 1.0, 1.0]
+    assert federation({**GOOD, "interaction": {"own": 0.6}}, "f.yaml").interaction.own_in(7) == 0.6

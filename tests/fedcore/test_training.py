@@ -1,5 +1,6 @@
 """Local training: published weights and targets, and an adapter that learns, repeatably and alone."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fedcore.adapters import to_bytes
+from fedcore.adapters import Layer, to_bytes
+from fedcore.aggregation import Trains
 from fedcore.base import BaseModel
 from fedcore.injection import initial, target_shapes
 from fedcore.pretraining.diffusion import new_scheduler
 from fedcore.seeds import generator, isolated
 from fedcore.training import Examples, Settings, State, Trained, batches, noised, snr_weights, train
-from tests.tiny import LATENT, dense
+from tests.tiny import LATENT, dense, merged, random_adapter
 
 SETTINGS = Settings(steps=6, batch=4, lr=1e-2, min_snr=5.0, caption_dropout=0.0, clip_norm=1.0, weight_decay=0.0)
 
@@ -202,3 +204,67 @@ def test_the_posterior_is_resampled_with_its_own_spread(base: BaseModel) -> None
     wide = replace(rows, log_variance=torch.zeros_like(rows.mean))
     assert run(base, rows=frozen).losses == run(base, rows=narrower).losses
     assert run(base, rows=wide).losses != run(base, rows=frozen).losses
+
+
+# What moves, what stands beside it, what it is pulled to
+
+
+def begun(base: BaseModel, seed: int = 0, size: float = 0.02) -> dict[str, Layer]:
+    shapes = target_shapes(base.unet, "attention")
+    return random_adapter(shapes, 2, "begun", seed, size=size)
+
+
+@pytest.mark.parametrize(("trains", "still"), [("a", "b"), ("b", "a")])
+def test_a_factor_that_is_not_trained_keeps_its_bits(base: BaseModel, trains: Trains, still: str) -> None:
+    start = begun(base)
+    made = train(base.unet, base.scheduler, examples(), start, SETTINGS, seed=0, trains=trains).adapter
+    for name, layer in start.items():
+        assert torch.equal(getattr(made[name], still), getattr(layer, still))
+        assert not torch.equal(getattr(made[name], trains), getattr(layer, trains))
+
+
+def test_training_beside_a_frozen_adapter_is_training_on_a_base_that_contains_it(base: BaseModel) -> None:
+    start, frozen, before = begun(base), begun(base, 1), deepcopy(base.unet.state_dict())
+    made = train(base.unet, base.scheduler, examples(), start, SETTINGS, seed=0, beside=frozen)
+    other = merged(base.unet, frozen)
+    want = train(other, base.scheduler, examples(), start, SETTINGS, seed=0)
+    assert made.losses == pytest.approx(want.losses, rel=1e-4)
+    for name, layer in want.adapter.items():
+        torch.testing.assert_close(dense(made.adapter[name]), dense(layer), rtol=1e-3, atol=1e-5)
+    assert all(torch.equal(value, before[key]) for key, value in base.unet.state_dict().items())
+
+
+def test_the_proximal_gradient_is_that_of_half_the_squared_distance(base: BaseModel) -> None:
+    """At the rate at which AdamW's first step is the sign of the gradient, an overwhelming μ moves every factor towards its anchor."""
+    start, anchor = begun(base), begun(base, 1)
+    settings = replace(SETTINGS, steps=1, prox=1e6, clip_norm=1e12)
+    made = train(base.unet, base.scheduler, examples(), start, settings, seed=0, anchor=anchor).adapter
+    for name, layer in start.items():
+        for factor in ("a", "b"):
+            way = torch.sign(getattr(anchor[name], factor) - getattr(layer, factor))
+            moved = getattr(made[name], factor) - getattr(layer, factor)
+            torch.testing.assert_close(moved, settings.lr * way, rtol=1e-3, atol=1e-6)
+
+
+def test_prox_keeps_training_near_its_start_and_zero_changes_nothing(base: BaseModel) -> None:
+    start = begun(base)
+
+    def distance(prox: float) -> float:
+        settings = replace(SETTINGS, prox=prox, clip_norm=1e12)
+        made = train(base.unet, base.scheduler, examples(), start, settings, seed=0).adapter
+        return sum(float((made[n].a - x.a).square().sum() + (made[n].b - x.b).square().sum()) for n, x in start.items())
+
+    plain = train(base.unet, base.scheduler, examples(), start, replace(SETTINGS, clip_norm=1e12), seed=0).adapter
+    assert distance(0.0) == sum(float((plain[n].a - x.a).square().sum() + (plain[n].b - x.b).square().sum()) for n, x in start.items())
+    assert distance(100.0) < 0.5 * distance(0.0)
+
+
+@pytest.mark.parametrize("trains", ["ab", "b"])
+def test_an_interrupted_training_of_any_kind_ends_with_the_same_bits(base: BaseModel, trains: Trains) -> None:
+    kept: list[State] = []
+    settings = replace(SETTINGS, prox=0.1)
+    options = {"seed": 0, "trains": trains, "beside": begun(base, 1), "anchor": begun(base, 2)}
+    whole = train(base.unet, base.scheduler, examples(), begun(base), settings, **options, save_every=3, save=kept.append)  # type: ignore[arg-type]
+    again = train(base.unet, base.scheduler, examples(), begun(base), settings, **options, state=load(save(kept[0])))  # type: ignore[arg-type]
+    assert to_bytes(again.adapter) == to_bytes(whole.adapter)
+    assert again.losses == whole.losses

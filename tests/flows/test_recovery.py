@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,16 +23,20 @@ CLUSTERS = {"0": ["c1", "c2"], "1": ["c3"]}
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """Two rounds in which every noted job is finished; the second has no record yet."""
-    home = Home(tmp_path)
+    return begun(tmp_path)
+
+
+def begun(root: Path, **values: Any) -> Home:
+    """The same with other methods."""
+    home = Home(root)
     store = home.server()
-    what = federation({"name": "demo", "clients": list(CLIENTS), "rounds": 2}, "test")
+    what = federation({"name": "demo", "clients": list(CLIENTS), "rounds": 2, **values}, "test")
     store.write_text("runs/demo/federation.json", json.dumps({"format": 1, "federation": what.model_dump(mode="json")}))
     for number in (1, 2):
         journal = Journal(store, "demo", number)
         everyone = {"encode": CLIENTS, "train": CLIENTS, "baseline": CLIENTS, "evaluate": CLIENTS}
         owners = {**everyone, "cluster": ("",), "aggregate": ("cluster 0", "cluster 1"), "interact": ("",), "gallery": ("",)}
-        if number == 1:
-            owners["start"] = ("rank 8",)
+        owners["start"] = ("rank 8",) if number == 1 else ("cluster 0 rank 8", "cluster 1 rank 8")
         for stage, names in owners.items():
             of_round = "" if stage in ("encode", "baseline") else f" {number}"
             keys = {name: f"{stage} {name}{of_round}" for name in names}
@@ -47,7 +52,10 @@ def reached(steps: list[Step]) -> set[str]:
     return {f"{s.round} {s.stage} {s.owner}".strip() for s in steps}
 
 
-LATER = {f"2 {what}" for what in ("train c1", "train c2", "train c3", "aggregate cluster 0", "aggregate cluster 1", "interact", "gallery")}
+STARTS = {"2 start cluster 0 rank 8", "2 start cluster 1 rank 8"}
+LATER = STARTS | {
+    f"2 {what}" for what in ("train c1", "train c2", "train c3", "aggregate cluster 0", "aggregate cluster 1", "interact", "gallery")
+}
 EVALUATED = {f"{n} evaluate {c}" for n in (1, 2) for c in CLIENTS}
 
 
@@ -60,6 +68,21 @@ def test_one_wish_may_move_every_cluster_but_no_training_of_its_round(home: Home
     found = reached(affected(home, "demo", "encode", 1, "c1"))
     of_round = {"1 encode c1", "1 cluster", "1 aggregate cluster 0", "1 aggregate cluster 1", "1 interact", "1 gallery"}
     assert found == of_round | EVALUATED | LATER | {"2 cluster"}
+
+
+@pytest.mark.parametrize(
+    ("values", "stage", "owner", "adds"),
+    [
+        ({"clustering": {"on": "adapters"}}, "train", "c3", {"1 cluster"}),
+        ({"clustering": {"method": "ifca", "k": 2}}, "evaluate", "c3", {"2 cluster"} | STARTS),
+        ({"personal": {"method": "ditto"}}, "train", "c3", {"2 train c3"}),
+        ({"aggregation": {"method": "fedavg", "server": {"method": "adam"}}}, "aggregate", "cluster 1", {"2 aggregate cluster 1"}),
+    ],
+)
+def test_methods_that_look_further_back_are_followed(
+    tmp_path: Path, values: dict[str, Any], stage: str, owner: str, adds: set[str]
+) -> None:
+    assert adds <= reached(affected(begun(tmp_path, **values), "demo", stage, 1, owner))
 
 
 def test_nothing_follows_from_a_measurement(home: Home) -> None:
@@ -89,8 +112,8 @@ def test_an_encoding_that_two_rounds_share_is_lacking_in_both(home: Home) -> Non
 def test_what_is_not_there_is_named(home: Home) -> None:
     with pytest.raises(InputError, match="has no round 3; its rounds are 1 to 2"):
         affected(home, "demo", "train", 3, None)
-    with pytest.raises(InputError, match="has no stage 'start'; it has encode, train"):
-        affected(home, "demo", "start", 2, None)
+    with pytest.raises(InputError, match="has no stage 'assign'; it has encode, start, train"):
+        affected(home, "demo", "assign", 2, None)
     with pytest.raises(InputError, match="has no client 'c9'; it has c1, c2, c3"):
         affected(home, "demo", "train", 2, "c9")
     with pytest.raises(ConfigError, match="there is no run 'other'"):

@@ -22,7 +22,7 @@ IDENTITY = {"client": "c1", "data": "d", "base": "b", "base_digest": "x"}
 ENCODE = EncodeJob(**IDENTITY)
 REF = Ref(uri="blobs/00/00", sha256="0" * 64, kind="adapter", bytes=0)
 BASELINE = BaselineJob(**IDENTITY, timesteps=2, seed=0)
-EVALUATE = EvaluateJob(**IDENTITY, timesteps=2, seed=0, clusters={"0": REF}, cluster="0", personal=REF)
+EVALUATE = EvaluateJob(**IDENTITY, timesteps=2, seed=0, clusters={"0": REF}, cluster="0", personal=(REF,))
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +72,8 @@ GOOD = {"cluster": 0.5, "other_cluster": None, "personal": 0.25}
 
 def test_losses_as_asked_for_are_taken() -> None:
     assert losses(manifest(BASELINE, test={"base": 0.5}, tune={"base": 0.1}), BASELINE) is None
-    assert losses(manifest(EVALUATE, test=GOOD), EVALUATE) is None
-    assert losses(manifest(EVALUATE), EVALUATE) is None  # a client without held-out pictures
+    assert losses(manifest(EVALUATE, test=GOOD, by_cluster={"0": 0.5}), EVALUATE) is None
+    assert losses(manifest(EVALUATE, by_cluster={}), EVALUATE) is None  # a client without held-out pictures
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,13 @@ def test_losses_as_asked_for_are_taken() -> None:
         {"test": {**GOOD, "more": 1.0}},
         {"train": GOOD},
         {"test": 0.1},
+        {"test": GOOD, "by_cluster": {"7": 0.5}},
+        {"test": GOOD, "by_cluster": {"0": float("nan")}},
+        {"test": GOOD, "by_cluster": None},
     ],
 )
 def test_other_losses_are_refused(record: dict[str, Any]) -> None:
-    assert losses(manifest(EVALUATE, **record), EVALUATE) is not None
+    assert losses(manifest(EVALUATE, **{"by_cluster": {}, **record}), EVALUATE) is not None
 
 
 def test_an_answer_is_read_as_it_was_given() -> None:
@@ -145,6 +148,6 @@ def test_a_strangers_words_can_be_shown_anywhere() -> None:
 
 def test_an_evaluation_of_other_splits_than_the_baseline_s_is_refused() -> None:
     plain = {"c1": Outcome(client="c1", status="ok", manifest=manifest(BASELINE, test={"base": 0.5}))}
-    assert measured(plain)(manifest(EVALUATE, test=GOOD), EVALUATE) is None
+    assert measured(plain)(manifest(EVALUATE, test=GOOD, by_cluster={}), EVALUATE) is None
     assert "other splits" in str(measured(plain)(manifest(EVALUATE), EVALUATE))
     assert "other splits" in str(measured(plain)(manifest(EVALUATE, test=GOOD, tune=GOOD), EVALUATE))

@@ -13,12 +13,11 @@ from data.home import HOME, Home
 from data.manifests import Manifest
 from data.store import Ref
 from fedcore import adapters
-from fedcore.adapters import Layer
+from fedcore.adapters import Factor, Layer
 from fedcore.base import BaseModel
 from fedcore.injection import initial, target_shapes
 from tasks._client import Outcome
 from tasks.receive import Expected, checked
-from tests import tiny
 
 Adapter = dict[str, Layer]
 
@@ -43,15 +42,26 @@ def put(home: Home, blob: bytes) -> Ref:
     return home.server().put(blob, "adapter", ".safetensors")
 
 
-def hand_over(home: Home, base_folder: Path, sent: Adapter, blob: bytes, before: str | None = None, **record: Any) -> Outcome:
+def hand_over(
+    home: Home,
+    base_folder: Path,
+    sent: Adapter,
+    blob: bytes,
+    before: str | None = None,
+    hands: Factor | None = None,
+    personal: bytes | None = None,
+    **record: Any,
+) -> Outcome:
     """One client's outcome as the server judges it."""
+    outputs = {"adapter": put(home, blob)} | ({"personal": put(home, personal)} if personal else {})
     start = put(home, adapters.to_bytes(sent))
-    account = {"echo": start.sha256, "round": 1, "samples": 8, "loss": {"before": 1.0, "after": 0.5}, "curve": [0.6, 0.5], "discarded": 0.0}
+    account = {"echo": start.sha256, "round": 1, "samples": 8, "curve": [0.6, 0.5]}
     told = {name: value for name, value in {**account, **record}.items() if value is not None}
-    manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs={"adapter": put(home, blob)}, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
+    manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs=outputs, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
     expected = Expected(
-        start=start, rank=4, scale=1.0, target="attention", base=str(base_folder), round=1, seed=0, samples=8, before=before
-    )
+        start=start, hands=hands, private=personal is not None, rank=4, target="attention", base=str(base_folder), round=1, samples=8,
+        before=before,
+    )  # fmt: skip
     (outcome,) = checked([Outcome(client="c1", status="ok", manifest=manifest)], [expected])
     return outcome
 
@@ -111,7 +121,6 @@ def test_a_bad_file_is_refused(
         ({"curve": []}, "wrong at 'curve'"),
         ({"curve": [0.5] * 101}, "wrong at 'curve'"),
         ({"curve": [0.5, float("nan")]}, "wrong at 'curve.1'"),
-        ({"loss": {"before": 1.0}}, "wrong at 'loss.after'"),
         ({"diary": "dear diary"}, "wrong at 'diary'"),
     ],
 )
@@ -137,10 +146,23 @@ def test_the_adapter_it_was_sent_is_refused(home: Home, base_folder: Path, sent:
     assert "nothing was trained" in str(outcome.reason)
 
 
-def test_what_was_only_cut_to_rank_is_refused_too(home: Home, base: BaseModel, base_folder: Path) -> None:
-    wide = tiny.random_adapter(target_shapes(base.unet, "attention"), 6, "wide")
-    cut, discarded = adapters.fitted(wide, 4, 1.0, seed=0)
-    assert discarded > 0
-    outcome = hand_over(home, base_folder, wide, adapters.to_bytes(cut))
-    assert outcome.status == "refused"
-    assert "nothing was trained" in str(outcome.reason)
+@pytest.mark.parametrize("hands", ["a", "b"])
+def test_one_factor_is_taken_where_it_is_asked_for(hands: Factor, home: Home, base_folder: Path, sent: Adapter, trained: Adapter) -> None:
+    moved = {n: Layer(layer.a + 0.01, layer.b, layer.scale) for n, layer in trained.items()}
+    whole, half = adapters.to_bytes(moved), adapters.to_bytes(moved, only=hands)
+    assert len(half) < 0.75 * len(whole)
+    assert hand_over(home, base_folder, sent, half, hands=hands, personal=whole).status == "ok"
+    for blob, reason in ((whole, "no part of an adapter"), (adapters.to_bytes(sent, only=hands), "nothing was trained")):
+        outcome = hand_over(home, base_folder, sent, blob, hands=hands, personal=whole)
+        assert outcome.status == "refused"
+        assert reason in str(outcome.reason)
+
+
+def test_a_personal_adapter_is_checked_as_well(home: Home, base_folder: Path, sent: Adapter, trained: Adapter) -> None:
+    half = adapters.to_bytes(trained, only="b")
+    for personal, reason in ((None, "no personal adapter"), (with_nan(trained), "not finite"), (of_another_rank(trained), "expected")):
+        outcome = hand_over(home, base_folder, sent, half, hands="b", personal=personal)
+        if personal is None:  # the server's own books say that one must come
+            continue
+        assert outcome.status == "refused"
+        assert reason in str(outcome.reason)

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.adapters import Adapter
-from fedcore.aggregation.svd import svd
+from fedcore.aggregation import AGGREGATIONS
 from tests.tiny import dense, random_adapter
 
 SHAPES = {"x.to_q": (9, 7), "x.to_k": (30, 6)}
+COMBINE = AGGREGATIONS["svd"].combine
 
 
 def mean(adapters: list[Adapter], weights: list[float], name: str) -> np.ndarray:
@@ -20,7 +21,7 @@ def mean(adapters: list[Adapter], weights: list[float], name: str) -> np.ndarray
 def test_the_result_is_the_best_low_rank_mean_for_any_ranks_and_scales(clients: list[tuple[int, float, int]], rank: int) -> None:
     adapters = [random_adapter(SHAPES, r, i, scale=s) for i, (r, s, _) in enumerate(clients)]
     weights = [n / sum(n for *_, n in clients) for *_, n in clients]
-    made = svd(adapters, weights, rank=rank, energy=1.0)
+    made = COMBINE(adapters, weights, None, rank=rank, energy=1.0)
     for name in SHAPES:
         exact = mean(adapters, weights, name)
         sigma = np.linalg.svd(exact, compute_uv=False)
@@ -31,7 +32,7 @@ def test_the_result_is_the_best_low_rank_mean_for_any_ranks_and_scales(clients: 
 
 def test_the_rank_is_the_least_that_keeps_the_energy() -> None:
     adapters: list[Adapter] = [random_adapter(SHAPES, 3, i) for i in range(3)]
-    made = svd(adapters, [0.2, 0.3, 0.5], rank=32, energy=0.9)
+    made = COMBINE(adapters, [0.2, 0.3, 0.5], None, rank=32, energy=0.9)
     for name in SHAPES:
         kept = np.cumsum(np.linalg.svd(mean(adapters, [0.2, 0.3, 0.5], name), compute_uv=False) ** 2)
         kept /= kept[-1]

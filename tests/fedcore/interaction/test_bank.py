@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedcore.adapters import cut
 from fedcore.errors import AdapterRefused
-from fedcore.interaction.bank import Bank, mixed, route
+from fedcore.interaction import Bank, mixed, route
 from tests.tiny import dense, random_adapter
 
 SHAPES = {"x.to_q": (9, 7), "x.to_k": (6, 8)}

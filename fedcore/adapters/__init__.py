@@ -1,0 +1,33 @@
+"""LoRA adapters as values: what they are, their arithmetic, truncation, fitting to a client's rank, files and checks."""
+
+from fedcore.adapters.files import MAX_NORM, Factor, Shapes, check, completed, from_bytes, to_bytes
+from fedcore.adapters.fitting import Beginning, Split, fitted, fresh_rows, split
+from fedcore.adapters.layer import Adapter, Layer, concatenated, inner, layer_names, relative_error, single, summed, with_scale
+from fedcore.adapters.truncation import Truncated, cut, truncated
+
+__all__ = [
+    "MAX_NORM",
+    "Adapter",
+    "Beginning",
+    "Factor",
+    "Layer",
+    "Shapes",
+    "Split",
+    "Truncated",
+    "check",
+    "completed",
+    "concatenated",
+    "cut",
+    "fitted",
+    "fresh_rows",
+    "from_bytes",
+    "inner",
+    "layer_names",
+    "relative_error",
+    "single",
+    "split",
+    "summed",
+    "to_bytes",
+    "truncated",
+    "with_scale",
+]

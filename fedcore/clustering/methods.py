@@ -1,0 +1,121 @@
+"""Ways of grouping vectors: one Protocol, one registry. scikit-learn is imported where it is used: it takes a second."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcore.clustering.vectors import Vectors
+from fedcore.seeds import derive
+
+Labels = NDArray[np.int64]
+MANY = 20_000
+"""Beyond so many clients k-means looks at small batches, and a silhouette at a sample."""
+SAMPLE = 2_000
+
+
+class Group(Protocol):
+    """Labels 0… of vectors."""
+
+    def __call__(self, vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int) -> Labels:
+        """`vectors` (n, dims) of unit length; `k` None: as many groups as the data have, up to `most`, none below `min_size`."""
+
+
+class Divide(Protocol):
+    """Labels for a given number of groups."""
+
+    def __call__(self, vectors: Vectors, k: int, seed: int) -> Labels:
+        """`k` at most the number of distinct vectors."""
+
+
+def in_k_means(vectors: Vectors, k: int, seed: int) -> Labels:
+    """scikit-learn's k-means, in small batches for very many clients; its random state is derived from `seed`."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
+    state = derive(seed, "k-means", k) % 2**32
+    many = len(vectors) > MANY
+    model = MiniBatchKMeans(k, n_init=3, batch_size=4096, random_state=state) if many else KMeans(k, n_init=10, random_state=state)
+    labels: Labels = model.fit_predict(vectors).astype(np.int64)
+    return labels
+
+
+def by_average_linkage(vectors: Vectors, k: int, seed: int) -> Labels:  # noqa: ARG001 nothing is drawn
+    """Agglomerative: the two groups of the largest mean cosine are merged until k are left."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    labels: Labels = AgglomerativeClustering(k, metric="cosine", linkage="average").fit_predict(vectors).astype(np.int64)
+    return labels
+
+
+def silhouette(vectors: Vectors, labels: Labels, seed: int) -> float:
+    """Mean silhouette, of a sample of the clients where there are very many."""
+    from sklearn.metrics import silhouette_score
+
+    if len(vectors) <= MANY:
+        return float(silhouette_score(vectors, labels))
+    return float(silhouette_score(vectors, labels, sample_size=SAMPLE, random_state=derive(seed, "silhouette") % 2**32))
+
+
+def choose_k(divide: Divide, vectors: Vectors, seed: int, *, most: int, min_size: int) -> int:
+    """The k in 2..most with the best silhouette among those whose clusters all reach `min_size`.
+
+    1 where no silhouette exceeds 0.25, below which there is no substantial structure (Kaufman & Rousseeuw 1990, table 4).
+    """
+    best, best_score = 1, 0.25
+    for k in range(2, min(most, len(vectors) - 1) + 1):
+        labels = divide(vectors, k, seed)
+        counts = np.bincount(labels, minlength=k)
+        if counts.min() < min_size:
+            continue
+        score = silhouette(vectors, labels, seed)
+        if score > best_score:
+            best, best_score = k, score
+    return best
+
+
+def distinct(vectors: Vectors) -> int:
+    """How many different vectors there are, at least; those that differ by rounding are one."""
+    return len(np.unique(vectors[:SAMPLE].round(9) if len(vectors) > MANY else vectors.round(9), axis=0))
+
+
+def _with(divide: Divide) -> Group:
+    def group(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int) -> Labels:
+        different = distinct(vectors)
+        if k is None:
+            k = choose_k(divide, vectors, seed, most=min(most, different), min_size=min_size)
+        k = min(k, different)
+        return divide(vectors, k, seed) if k > 1 else np.zeros(len(vectors), dtype=np.int64)
+
+    return group
+
+
+def hdbscan(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int) -> Labels:  # noqa: ARG001 it finds its own number
+    """HDBSCAN: dense regions of at least `min_size` (2) clients; who lies in none joins the nearest one's mean."""
+    from sklearn.cluster import HDBSCAN
+
+    if len(vectors) < 3:
+        return np.zeros(len(vectors), dtype=np.int64)
+    found: Labels = HDBSCAN(min_cluster_size=max(2, min_size), copy=True).fit_predict(vectors).astype(np.int64)
+    dense = sorted({int(label) for label in found} - {-1})
+    if not dense:
+        return np.zeros(len(vectors), dtype=np.int64)
+    means = np.stack([vectors[found == label].mean(axis=0) for label in dense])
+    near = ((vectors[:, None, :] - means[None]) ** 2).sum(axis=2).argmin(axis=1)
+    out: Labels = np.where(found == -1, np.array(dense)[near], found)
+    return out
+
+
+def alone(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int) -> Labels:  # noqa: ARG001
+    """Everybody is a cluster: local training only."""
+    return np.arange(len(vectors), dtype=np.int64)
+
+
+CLUSTERINGS: Mapping[str, Group] = {
+    "agglomerative": _with(by_average_linkage),
+    "alone": alone,
+    "hdbscan": hdbscan,
+    "k-means": _with(in_k_means),
+}
+BY_LOSS = "ifca"
+"""Clients choose their cluster themselves, by the loss of its adapter (IFCA, arXiv 2006.04088): nothing is grouped by vectors."""

@@ -1,0 +1,58 @@
+"""What a client trains for itself alone, after its share of the common work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+
+from fedcore.adapters import Adapter, Layer, fresh_rows, summed
+from fedcore.training import Settings
+
+Method = Literal["last", "ditto", "dual"]
+
+
+class Plan(Protocol):
+    """What of the configuration matters here."""
+
+    @property
+    def method(self) -> Method:
+        """See `beginning`."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the personal training."""
+
+    @property
+    def prox(self) -> float:
+        """Weight of Ditto's proximal term."""
+
+
+@dataclass(frozen=True)
+class Personal:
+    """A personal training: where it begins, what stands frozen `beside` it, what the proximal term pulls to."""
+
+    start: Adapter
+    beside: Adapter | None
+    anchor: Adapter | None
+
+
+def beginning(plan: Plan, sent: Adapter, shared: Adapter, own: Adapter | None, beside: Sequence[Adapter], *, seed: int) -> Personal:
+    """How a personal training begins; `own` is the personal adapter of an earlier round.
+
+    `ditto` (arXiv 2012.04221): the own adapter, at first what was sent, goes on with `λ/2 ‖v − w‖²` to what was sent, w.
+    `dual` (FedDPA, arXiv 2403.19211): a fresh adapter of its own learns what the shared one, frozen beside it, does not tell.
+    """
+    if plan.method == "ditto":
+        return Personal(own or sent, summed(beside) if beside else None, sent)
+    if own is None:
+        own = {
+            name: Layer(fresh_rows(layer.rank, layer.a.shape[1], seed, name), torch.zeros_like(layer.b), layer.scale)
+            for name, layer in sorted(sent.items())
+        }
+    return Personal(own, summed([shared, *beside]), None)
+
+
+def settings_of(plan: Plan, shared: Settings) -> Settings:
+    """The shared training's settings, with the personal one's steps and proximal weight."""
+    return replace(shared, steps=plan.steps, prox=plan.prox if plan.method == "ditto" else 0.0)
