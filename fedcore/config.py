@@ -177,6 +177,13 @@ class InteractionConfig(_Part):
         return self.own + (self.own_last - self.own) * min(1.0, (number - 1) / (self.over - 1))
 
 
+class BeginConfig(_Part):
+    """Begin with the adapter that a cluster of another run ended with, instead of a fresh one."""
+
+    run: str
+    cluster: Annotated[int, Field(ge=0)] = 0
+
+
 class EvaluationConfig(_Part):
     """`timesteps` fixed noise levels per held-out picture; the gallery shows `prompts`, drawn in `steps` at `guidance`.
 
@@ -207,6 +214,7 @@ class Federation(_Part):
     client_timeout: Annotated[float, Field(gt=0)] = 600.0
     dispatch: Literal["inline", "pool"] = "inline"
     sites: dict[str, tuple[str, ...]] = {}
+    begin: BeginConfig | None = None
     participation: ParticipationConfig = ParticipationConfig()
     adapter: AdapterConfig = AdapterConfig()
     training: TrainingConfig = TrainingConfig()

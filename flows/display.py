@@ -1,6 +1,7 @@
 """How a run looks in the terminal: a line that moves for the stage at work, a line that stays for every stage done, a table at the end."""
 
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from data.records import RoundRecord
 from data.results import gain
 
 
@@ -85,3 +87,52 @@ def table(console: Console, results: dict[str, Any]) -> None:
         f"pictures: {results['artifacts']['gallery']}\nMLflow:   mlflow ui --backend-store-uri {results['artifacts']['mlflow_uri']}",
         soft_wrap=True,
     )
+
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def curve(values: Sequence[float], low: float, high: float) -> str:
+    """Values as a line of blocks between `low` and `high`."""
+    span = (high - low) or 1.0
+    return "".join("·" if v != v else BLOCKS[min(7, int((v - low) / span * 8))] for v in values)
+
+
+def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> None:
+    """A row a run, all curves on one scale."""
+    losses = {name: [r.mean("personal", "test") for r in records] for name, records in runs.items()}
+    shown = [v for values in losses.values() for v in values if v == v]
+    low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
+    made = Table(box=None, header_style="bold")
+    for column in (
+        "run",
+        "rounds",
+        "clusters",
+        "base",
+        "cluster",
+        "personal",
+        "worst",
+        "gain",
+        "MB up",
+        "seconds",
+        "personal loss by round",
+    ):
+        made.add_column(column, justify="left" if column in ("run", "personal loss by round") else "right")
+    for name, records in runs.items():
+        last = records[-1]
+        base, personal = last.mean("base", "test"), last.mean("personal", "test")
+        worst = max((c.test["personal"] for c in last.clients.values() if c.test and c.test["personal"] is not None), default=float("nan"))
+        numbers = [base, last.mean("cluster", "test"), personal, worst]
+        made.add_row(
+            name,
+            str(len(records)),
+            str(len(last.clusters)),
+            *("–" if v != v else f"{v:.4f}" for v in numbers),
+            "–" if personal != personal else f"{100 * (1 - personal / base):.1f} %",
+            f"{sum(r.bytes_up for r in records) / 1e6:.1f}",
+            f"{sum(r.seconds for r in records):.0f}",
+            curve(losses[name], low, high),
+        )
+    console.print(made)
+    if shown:
+        console.print(f"held-out losses, means over clients; the curves span {low:.4f} (low) to {high:.4f} (high)", soft_wrap=True)

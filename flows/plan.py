@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from data.records import RoundRecord
+from data.records import RoundRecord, bound, rounds
 from data.store import Ref
 from fedcore.clustering import BY_LOSS, drawn
 from fedcore.config import Federation
@@ -72,7 +72,7 @@ def sent_to(
         if (home, rank) not in made:
             of = before.clusters[home] if before and home is not None else None
             job = StartJob(
-                adapter=of.own if of else None, split=f.aggregation.rule.split, rank=rank, scale=f.adapter.scale_of(rank),
+                adapter=of.own if of else other_run_s(stages), split=f.aggregation.rule.split, rank=rank, scale=f.adapter.scale_of(rank),
                 target=f.adapter.target, seed=seed, **base,
             )  # fmt: skip
             who = f"rank {rank}" if home is None else f"cluster {home} rank {rank}"
@@ -81,6 +81,23 @@ def sent_to(
             made[home, rank] = Sent(outputs["start"], tuple(filter(None, (tail, others))), tail)
         out[client] = made[home, rank]
     return out
+
+
+def other_run_s(stages: Stages) -> Ref | None:
+    """The adapter of another run that this one begins with, if any.
+
+    Raises:
+        ConfigError: there is no such run or cluster.
+    """
+    begin = stages.federation.begin
+    if begin is None:
+        return None
+    bound(stages.store, begin.run)
+    records = rounds(stages.store, begin.run)
+    if not records or begin.cluster not in records[-1].clusters:
+        known = ", ".join(map(str, records[-1].clusters)) if records else "none yet"
+        raise ConfigError(f"begin: run '{begin.run}' has no cluster {begin.cluster}; its clusters: {known}")
+    return records[-1].clusters[begin.cluster].adapter
 
 
 def train_job(f: Federation, client: str, sent: Sent, number: int, before: RoundRecord | None, identity: dict[str, str]) -> TrainJob:

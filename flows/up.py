@@ -21,7 +21,7 @@ from fedcore.errors import InputError
 HOST = "127.0.0.1"
 MARK = "FEDCORE_UP"
 """Every process of a family carries the family's own value of this variable, so that none is forgotten at the end."""
-PATIENCE = 20  # seconds that a member may take to end
+PATIENCE = 10  # seconds that a member may take to end
 
 
 def free(port: int) -> None:
@@ -79,6 +79,7 @@ def supervisor_file(family: Mapping[str, list[str]], logs: Path) -> str:
             "redirect_stderr=true",
             f"stdout_logfile={logs}/{name}.log",
         ]
+    lines += ["[group:fedcore]", f"programs={','.join(family)}"]  # members of one group are stopped side by side
     return "\n".join(lines).replace("%", "%%") + "\n"
 
 

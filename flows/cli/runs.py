@@ -1,8 +1,6 @@
-"""Runs: `run`, `resume`, `rerun`, `publish`, `results`, `status`."""
+"""Runs: `run`, `resume`, `rerun`, `publish`."""
 
-import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +57,7 @@ def go_on(name: str) -> None:
     if not federation.away and len(rounds(Home.current().server(), name)) < federation.rounds:
         serve(Home.current(), name)  # worker processes keep the environment they were started with
         warm(federation.base)
+    from flows.cli.outcomes import show
     from flows.display import Display
     from flows.progress import watched_by
     from flows.temporary_server import temporary_server
@@ -136,46 +135,3 @@ def publish(
         for record in missing:
             publish_run(home, name, record.round)
     console.print(f"{name}: published {len(missing)} of {len(records)} rounds")
-
-
-def show(name: str, *, as_json: bool) -> None:
-    """Print a run's results."""
-    from data.home import Home
-    from data.results import results
-    from flows.display import table
-
-    made = results(Home.current(), name)
-    if as_json:
-        sys.stdout.write(json.dumps(made, indent=1) + "\n")
-    else:
-        table(console, made)
-
-
-@app.command()
-def results(name: str, json_: Annotated[bool, typer.Option("--json", help="Stable, documented JSON.")] = False) -> None:
-    """The table of a finished run."""
-    settings()
-    show(name, as_json=json_)
-
-
-@app.command()
-def status(name: Annotated[str | None, typer.Argument(help="A run; without it, all runs.")] = None) -> None:
-    """Which runs there are, how far they got, and who was left out."""
-    settings()
-    from data.home import Home
-    from data.records import bound, names, rounds
-
-    store = Home.current().server()
-    chosen = names(store) if name is None else [name]
-    if not chosen:
-        console.print("no runs yet; start one with `fedcore run federations/demo.yaml`")
-    for each in chosen:
-        federation, records = bound(store, each), rounds(store, each)
-        console.print(f"{each}: {len(records)} of {federation.rounds} rounds, {len(federation.clients)} clients")
-        for record in records:
-            failed = {c: who.failed for c, who in record.clients.items() if who.failed}
-            console.print(
-                f"  round {record.round}: {record.seconds:.0f} s, {len(record.clusters)} clusters, {len(failed)} clients left out"
-            )
-            for client, reason in failed.items():
-                console.print(f"    {client}: {reason}", markup=False, soft_wrap=True)

@@ -123,9 +123,9 @@ def test_running_again_recomputes_nothing_and_more_rounds_only_add_theirs(ran: R
     assert {k: after[k] for k in before} == before
     new = sorted(k.split("/")[0] for k in set(after) - set(before))
     clusters = len(results(world)["clusters"])
-    # requirements and fresh adapters do not depend on the round, and the same wishes give the same clusters
+    # requirements do not depend on the round, and the same wishes give the same clusters
     assert [n for n in new if n != "cluster"] == sorted(
-        ["aggregate"] * clusters + ["evaluate"] * 4 + ["gallery", "interact"] + ["train"] * 4
+        ["aggregate"] * clusters + ["evaluate"] * 4 + ["gallery", "interact"] + ["start"] * clusters + ["train"] * 4
     )
     assert len(results(world)["rounds"]) == 3
 
