@@ -89,6 +89,7 @@ class RoundRecord(BaseModel):
     clients: dict[str, ClientRecord]
     clusters: dict[int, ClusterRecord]
     clusters_ref: Ref
+    alike: Ref | None = None
     bank: Ref
     gallery: Ref
     styles: dict[str, list[str] | None]

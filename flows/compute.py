@@ -121,6 +121,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
         },
         clusters=clusters,
         clusters_ref=clustered.outputs["clusters"],
+        alike=clustered.outputs.get("alike"),
         bank=interacted.outputs["bank"],
         gallery=painted.outputs["gallery"],
         styles=painted.record["styles"],

@@ -30,8 +30,9 @@ def cluster_job(
     if want.on != "requirements" and want.method not in (BY_LOSS, "alone"):
         handed = {c: Handed(adapter=trained[c].outputs["adapter"], start=jobs[c].start, hands=jobs[c].hands) for c in sorted(wishes)}
     previous = before.clusters_ref if before else None
+    alike = before.alike if before and handed else None
     chosen = choices(f, sorted(wishes), homes)
-    return ClusterJob(requirements=wishes, previous=previous, settings=want, seed=f.seed, handed=handed, choices=chosen)
+    return ClusterJob(requirements=wishes, previous=previous, settings=want, seed=f.seed, handed=handed, alike=alike, choices=chosen)
 
 
 def aggregate_all(

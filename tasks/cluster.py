@@ -15,28 +15,33 @@ from tasks._members import Handed, learnt
 from tasks._stage import STAGE, Job, Made, commit
 
 if TYPE_CHECKING:
-    from fedcore.clustering import Clusters
+    from fedcore.clustering import Alike, Clusters
 
 
 class ClusterJob(Job):
     """`requirements` by client; `previous` are the clusters of the round before.
 
-    `handed` are the clients' adapters where these count, `choices` the clusters that they chose themselves.
+    `handed` are the clients' adapters where these count, `alike` what was remembered of earlier ones; `choices` are the
+    clusters that clients chose themselves.
     """
 
     stage: ClassVar[str] = "cluster"
-    stage_version: ClassVar[int] = 2
+    stage_version: ClassVar[int] = 3
 
     requirements: dict[str, Ref]
     previous: Ref | None
     settings: ClusteringConfig
     seed: int
     handed: dict[str, Handed] = Field(default_factory=dict)
+    alike: Ref | None = None
     choices: dict[str, int] = Field(default_factory=dict)
 
 
 def compute(job: ClusterJob) -> Made:
-    """A JSON blob of members and centroids; in the record the members, the silhouette, and soft shares by client."""
+    """A JSON blob of members and centroids, and where adapters count how `alike` clients have been so far.
+
+    In the record the members, the silhouette, and soft shares by client.
+    """
     import numpy as np
     from safetensors.numpy import load
 
@@ -45,13 +50,18 @@ def compute(job: ClusterJob) -> Made:
     store, want = Home.current().server(), job.settings
     wishes = {c: load(store.get(ref))["requirement"].astype(np.float64) for c, ref in sorted(job.requirements.items())}
     before = None if job.previous is None else _read(store.get(job.previous))
+    outputs: dict[str, Ref] = {}
     if want.method == clustering.BY_LOSS:
         found = clustering.chosen(wishes, job.choices, before.next_id if before else 0)
     else:
-        products = clustering.gram(learnt(job.handed)) if job.handed else None
+        alike = None
+        if job.handed:
+            now = clustering.cosines(clustering.gram(learnt(job.handed)))
+            alike = clustering.remembered(sorted(job.handed), now, None if job.alike is None else _alike(store.get(job.alike)))
+            outputs["alike"] = store.put(_blob(alike), "alike", ".safetensors")
         found = clustering.cluster(
             wishes, k=None if want.k == "auto" else want.k, most=want.most, min_size=want.min_size, seed=job.seed, method=want.method,
-            vectors=clustering.seen(want.on, wishes, products), soft=want.soft, previous=before,
+            vectors=clustering.seen(want.on, wishes, alike.mean(sorted(wishes)) if alike else None), soft=want.soft, previous=before,
         )  # fmt: skip
     made: dict[str, Any] = {
         "members": found.members,
@@ -61,7 +71,26 @@ def compute(job: ClusterJob) -> Made:
     blob = json.dumps(made, sort_keys=True).encode()
     members = {str(i): m for i, m in found.members.items()}
     shares = {c: {str(i): w for i, w in of.items()} for c, of in found.shares.items()}
-    return Made({"clusters": store.put(blob, "clusters", ".json")}, {"members": members, "silhouette": found.silhouette, "shares": shares})
+    outputs["clusters"] = store.put(blob, "clusters", ".json")
+    return Made(outputs, {"members": members, "silhouette": found.silhouette, "shares": shares})
+
+
+def _blob(alike: "Alike") -> bytes:
+    import numpy as np
+    from safetensors.numpy import save
+
+    names = np.frombuffer(json.dumps(alike.clients).encode(), dtype=np.uint8)
+    blob: bytes = save({"clients": names, "sums": alike.sums, "counts": alike.counts})
+    return blob
+
+
+def _alike(blob: bytes) -> "Alike":
+    from safetensors.numpy import load
+
+    from fedcore.clustering import Alike
+
+    found = load(blob)
+    return Alike(tuple(json.loads(found["clients"].tobytes())), found["sums"], found["counts"])
 
 
 def _read(blob: bytes) -> "Clusters":

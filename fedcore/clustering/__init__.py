@@ -2,11 +2,12 @@
 
 from fedcore.clustering.groups import Clusters, absorb_small, chosen, cluster, drawn, nearest, soft_shares
 from fedcore.clustering.methods import BY_LOSS, CLUSTERINGS, Group
-from fedcore.clustering.vectors import Vectors, View, embedded, gram, seen, unit
+from fedcore.clustering.vectors import Alike, Vectors, View, cosines, embedded, gram, remembered, seen, unit
 
 __all__ = [
     "BY_LOSS",
     "CLUSTERINGS",
+    "Alike",
     "Clusters",
     "Group",
     "Vectors",
@@ -14,10 +15,12 @@ __all__ = [
     "absorb_small",
     "chosen",
     "cluster",
+    "cosines",
     "drawn",
     "embedded",
     "gram",
     "nearest",
+    "remembered",
     "seen",
     "soft_shares",
     "unit",

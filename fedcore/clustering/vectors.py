@@ -1,6 +1,7 @@
 """What clients are grouped by: unit vectors of their wishes, of what their adapters learnt, or of both."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,10 @@ Vectors = NDArray[np.float64]
 View = Literal["requirements", "adapters", "both"]
 BLOCK = 2048
 """Rows of stacked factors whose products are held at once."""
+DIMS = 8
+"""Components of what adapters learnt that count; with four, styles that are near each other fall together, with twelve noise wins."""
+WISHES = 0.2
+"""Share of the wishes where both count."""
 
 
 def unit(vectors: Vectors) -> Vectors:
@@ -40,27 +45,66 @@ def gram(adapters: Sequence[Adapter]) -> Vectors:
     return total
 
 
-def embedded(products: Vectors) -> Vectors:
-    """Vectors (n, dims) of which the cosines of a Gram matrix are the inner products: its principal square root (kernel PCA, not centred).
-
-    A client whose update is zero gets a zero vector. Signs are fixed, so that equal matrices give equal vectors.
-    """
+def cosines(products: Vectors) -> Vectors:
+    """A Gram matrix scaled to ones on the diagonal; who has learnt nothing is like nobody."""
     length = np.sqrt(np.clip(np.diag(products), 0, None))
-    cosines = products / np.where(length > 0, length, 1)[:, None] / np.where(length > 0, length, 1)[None, :]
-    values, vectors = np.linalg.eigh((cosines + cosines.T) / 2)
-    keep = values > 1e-9 * max(values[-1], 0)
-    vectors = vectors[:, keep] * np.where(vectors[np.abs(vectors[:, keep]).argmax(axis=0), np.flatnonzero(keep)] < 0, -1, 1)
-    out: Vectors = vectors * np.sqrt(values[keep])
+    safe = np.where(length > 0, length, 1)
+    out: Vectors = products / safe[:, None] / safe[None, :]
     return out
 
 
-def seen(view: View, requirements: Mapping[str, Vectors], products: Vectors | None) -> Vectors:
-    """One row per client in id order; `products` is the Gram matrix of their updates, in the same order.
+@dataclass(frozen=True)
+class Alike:
+    """How alike clients have been over the rounds: sums of cosines (n, n) and in how many rounds each pair was seen, in client order."""
 
-    `both` sets the two unit vectors side by side, so that its cosine is the mean of the two cosines.
+    clients: tuple[str, ...]
+    sums: Vectors
+    counts: Vectors
+
+    def mean(self, clients: Sequence[str]) -> Vectors:
+        """Mean cosine of each pair of these clients, who must all be known; 0 for a pair never seen together."""
+        rows = [self.clients.index(c) for c in clients]
+        sums, counts = self.sums[np.ix_(rows, rows)], self.counts[np.ix_(rows, rows)]
+        out: Vectors = sums / np.maximum(counts, 1)
+        return out
+
+
+def remembered(clients: Sequence[str], now: Vectors, before: Alike | None) -> Alike:
+    """This round's cosines added to those of earlier rounds: what is noise in one round's few steps averages out."""
+    known = sorted({*clients, *(before.clients if before else ())})
+    sums, counts = np.zeros((len(known), len(known))), np.zeros((len(known), len(known)))
+    parts = [(clients, now, np.ones_like(now)), *([(before.clients, before.sums, before.counts)] if before else [])]
+    for who, values, times in parts:
+        rows = [known.index(c) for c in who]
+        sums[np.ix_(rows, rows)] += values
+        counts[np.ix_(rows, rows)] += times
+    return Alike(tuple(known), sums, counts)
+
+
+def embedded(alike: Vectors) -> Vectors:
+    """Unit vectors (n, DIMS) from cosines (n, n): the leading components of kernel PCA.
+
+    Centred, since what everybody learns says nothing of how they differ. Signs are fixed, so that equal matrices give equal vectors.
+    """
+    rows = alike.mean(axis=0)
+    centred = alike - rows[:, None] - rows[None, :] + rows.mean()
+    values, vectors = np.linalg.eigh((centred + centred.T) / 2)
+    values, vectors = values[::-1][:DIMS], vectors[:, ::-1][:, :DIMS]
+    keep = values > 1e-9 * max(values[0], 1e-300)
+    if not keep.any():
+        return np.zeros((len(alike), 1))
+    values, vectors = values[keep], vectors[:, keep]
+    vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(values))] < 0, -1, 1)
+    return unit(vectors * np.sqrt(values))
+
+
+def seen(view: View, requirements: Mapping[str, Vectors], alike: Vectors | None) -> Vectors:
+    """One row per client in id order; `alike` are the cosines of what their adapters learnt, in the same order.
+
+    `both` sets the two unit vectors side by side, wishes with the share `WISHES`, so that its cosine is the weighted mean of the two.
     """
     wishes = unit(np.stack([np.asarray(requirements[c], dtype=np.float64) for c in sorted(requirements)]))
-    if view == "requirements" or products is None:
+    if view == "requirements" or alike is None:
         return wishes
-    learnt = unit(embedded(products))
-    return learnt if view == "adapters" else np.hstack([wishes, learnt]) / 2**0.5
+    learnt = embedded(alike)
+    return learnt if view == "adapters" else np.hstack([WISHES**0.5 * wishes, (1 - WISHES) ** 0.5 * learnt])

@@ -16,34 +16,95 @@ from flows.training import federated_training
 from tasks._dispatch import warm
 
 FILE = Path("federations/benchmark.yaml")
-EQUAL = "adapter.rank=8"
-GLOBAL = ("clustering.k=1", "interaction.method=none", EQUAL)
-BOTH = ("clustering.on=both",)
+EQUAL = ("adapter.rank=8",)
+FEDAVG = ("aggregation.method=fedavg",)
+APART = ("interaction.method=none",)
+CLUSTERS = (*EQUAL, *FEDAVG, *APART, "clustering.on=both")
+"""Clusters of equal rank that take nothing from each other: what every other choice is measured against."""
+FULL = ("clustering.on=both", "aggregation.method=svd_rest")
 
 
 @dataclass(frozen=True)
 class Method:
-    """A cell of the benchmark: what is set differently from the federation's file."""
+    """A cell of the benchmark: what is set differently from the federation's file, and the question that it belongs to."""
 
     name: str
+    question: str
     settings: tuple[str, ...]
 
 
-def _methods(of: Mapping[str, Sequence[str]]) -> dict[str, Method]:
-    return {name: Method(name, tuple(settings)) for name, settings in of.items()}
+def _asked(question: str, of: Mapping[str, Sequence[str]]) -> dict[str, Method]:
+    return {name: Method(name, question, tuple(settings)) for name, settings in of.items()}
 
 
-METHODS = _methods(
-    {
-        # baselines
-        "local": ("clustering.method=alone", "interaction.method=none", "aggregation.method=fedavg", EQUAL),
-        "fedavg": (*GLOBAL, "aggregation.method=fedavg"),
-        # who learns together
-        "wishes": (EQUAL, "aggregation.method=fedavg", "interaction.method=none"),
-        "adapters": (EQUAL, "aggregation.method=fedavg", "interaction.method=none", "clustering.on=adapters"),
-        "both": (EQUAL, "aggregation.method=fedavg", "interaction.method=none", *BOTH),
-    }
-)
+METHODS: dict[str, Method] = {
+    **_asked(
+        "baselines",
+        {
+            "local": (*EQUAL, *FEDAVG, *APART, "clustering.method=alone"),
+            "fedavg": (*EQUAL, *FEDAVG, *APART, "clustering.k=1"),
+        },
+    ),
+    **_asked(
+        "who learns together",
+        {
+            "wishes": (*EQUAL, *FEDAVG, *APART),
+            "adapters": (*EQUAL, *FEDAVG, *APART, "clustering.on=adapters"),
+            "both": CLUSTERS,
+            "agglomerative": (*CLUSTERS, "clustering.method=agglomerative"),
+            "hdbscan": (*CLUSTERS, "clustering.method=hdbscan"),
+            "ifca": (*CLUSTERS, "clustering.method=ifca", "clustering.k=6", "evaluation.others=true"),
+            "soft": (*CLUSTERS, "clustering.soft=0.2"),
+        },
+    ),
+    **_asked(
+        "aggregation",
+        {
+            rule: (*CLUSTERS, f"aggregation.method={rule}")
+            for rule in ("svd", "svd_rest", "stack", "fedex", "hetlora", "ffa", "rolora", "fedsa", "lora_fair")
+        },
+    ),
+    **_asked(
+        "mixed ranks",
+        {
+            f"mixed_{rule}": (*APART, "clustering.on=both", f"aggregation.method={rule}")
+            for rule in ("svd", "svd_rest", "svd_rank_aware", "stack", "hetlora")
+        },
+    ),
+    **_asked(
+        "server optimiser",
+        {
+            "momentum": (*CLUSTERS, "aggregation.server.method=momentum", "aggregation.server.beta1=0.5"),
+            "adam": (*CLUSTERS, "aggregation.server.method=adam", "aggregation.server.lr=0.005"),
+            "yogi": (*CLUSTERS, "aggregation.server.method=yogi", "aggregation.server.lr=0.005"),
+        },
+    ),
+    **_asked(
+        "what clusters learn from each other",
+        {
+            "similarity": (*EQUAL, *FULL, "interaction.own=0.8"),
+            "attention": (*EQUAL, *FULL, "interaction.method=attention", "interaction.own=0.8"),
+            "rest_of_the_world": (*EQUAL, *FULL, "interaction.method=rest_of_the_world", "interaction.own=0.5"),
+            "annealed": (*EQUAL, *FULL, "interaction.own=0.5", "interaction.own_last=1.0", "interaction.over=6"),
+        },
+    ),
+    **_asked(
+        "what a client keeps for itself",
+        {
+            "prox": (*CLUSTERS, "training.prox=0.01"),
+            "ditto": (*CLUSTERS, "training.steps=5", "personal.method=ditto", "personal.steps=5"),
+            "dual": (*CLUSTERS, "training.steps=5", "personal.method=dual", "personal.steps=5"),
+        },
+    ),
+    **_asked(
+        "who takes part",
+        {
+            "half": (*CLUSTERS, "participation.share=0.5"),
+            "stragglers": (*CLUSTERS, "participation.stragglers=0.5"),
+            "by_day": (*CLUSTERS, "participation.available=0.6", "participation.period=4"),
+        },
+    ),
+}
 
 
 def run_name(method: Method, seed: int) -> str:

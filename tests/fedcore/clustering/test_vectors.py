@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.decomposition import KernelPCA
 
 from fedcore.adapters import Adapter, Layer
-from fedcore.clustering import embedded, gram, seen
-from fedcore.clustering.vectors import BLOCK
+from fedcore.clustering import cosines, embedded, gram, remembered, seen, unit
+from fedcore.clustering.vectors import BLOCK, DIMS, WISHES
 from fedcore.seeds import generator
 from tests.tiny import dense, random_adapter
 
@@ -41,25 +42,63 @@ def test_it_does_not_see_how_an_update_is_factored(seed: int) -> None:
     np.testing.assert_allclose(gram(faked), gram(adapters), rtol=1e-7, atol=1e-7)
 
 
-def test_vectors_have_the_cosines_of_the_updates_and_equal_matrices_give_equal_vectors() -> None:
-    adapters: list[Adapter] = [random_adapter(SHAPES, 2, i) for i in range(5)]
-    products = gram(adapters)
-    vectors = embedded(products)
+def test_vectors_are_those_of_kernel_pca() -> None:
+    adapters: list[Adapter] = [random_adapter(SHAPES, 2, i) for i in range(12)]
+    alike = cosines(gram(adapters))
     full = flat(adapters)
     full /= np.linalg.norm(full, axis=1, keepdims=True)
-    np.testing.assert_allclose(vectors @ vectors.T, full @ full.T, atol=1e-9)
-    np.testing.assert_array_equal(embedded(products.copy()), vectors)
+    np.testing.assert_allclose(alike, full @ full.T, atol=1e-9)
+    want = unit(KernelPCA(DIMS, kernel="precomputed").fit_transform(full @ full.T))
+    made = embedded(alike)
+    np.testing.assert_allclose(np.abs(made), np.abs(want), atol=1e-6)
+    np.testing.assert_allclose(made @ made.T, want @ want.T, atol=1e-6)
+    np.testing.assert_array_equal(embedded(alike.copy()), made)
 
 
-def test_a_client_that_learnt_nothing_has_no_direction() -> None:
-    adapters: list[Adapter] = [random_adapter(SHAPES, 2, 0), random_adapter(SHAPES, 2, 1, size=0.0), random_adapter(SHAPES, 2, 2)]
-    assert np.linalg.norm(embedded(gram(adapters))[1]) < 1e-6
+def test_what_everybody_learns_alike_does_not_count() -> None:
+    """Two groups, hidden under a common direction four times as long: cosines above 0.9 for all, opposite vectors all the same."""
+    full = unit(np.array([[4.0, 1.0, 0.1], [4.0, 1.0, -0.1], [4.0, -1.0, 0.1], [4.0, -1.0, -0.1]]))
+    made = embedded(full @ full.T)
+    assert (full @ full.T).min() > 0.85
+    assert (made[:2] @ made[2:].T).max() < -0.9
+    assert made[0] @ made[1] > 0.9
 
 
-def test_both_views_side_by_side_have_the_mean_of_both_cosines() -> None:
+def test_clients_that_are_all_the_same_or_learnt_nothing_have_no_direction() -> None:
+    assert not embedded(np.ones((4, 4))).any()
+    adapters: list[Adapter] = [random_adapter(SHAPES, 2, 0), random_adapter(SHAPES, 2, 1, size=0.0)]
+    assert cosines(gram(adapters))[1].tolist() == [0.0, 0.0]
+
+
+def test_cosines_are_averaged_over_the_rounds_in_which_a_pair_was_seen() -> None:
+    first = remembered(["a", "c"], np.array([[1.0, 0.2], [0.2, 1.0]]), None)
+    both = remembered(["a", "b", "c"], np.array([[1.0, 0.5, 0.4], [0.5, 1.0, 0.0], [0.4, 0.0, 1.0]]), first)
+    last = remembered(["b"], np.array([[1.0]]), both)
+    np.testing.assert_allclose(last.mean(["a", "b", "c"]), [[1, 0.5, 0.3], [0.5, 1, 0], [0.3, 0, 1]])
+    np.testing.assert_allclose(last.mean(["a", "c"]), [[1, 0.3], [0.3, 1]])
+    apart = remembered(["d"], np.array([[1.0]]), first)
+    assert apart.mean(["a", "d"]).tolist() == [[1, 0], [0, 1]]
+
+
+def test_noise_of_single_rounds_averages_out() -> None:
+    """Groups that one round shows dimly are clear after eight."""
+    draw = np.random.default_rng(0)
+    true = np.kron(np.eye(2), np.ones((10, 10))) * 0.1
+    alike = None
+    found = []
+    for _ in range(8):
+        noise = draw.normal(0, 0.4, (20, 20))
+        alike = remembered([f"c{i:02}" for i in range(20)], true + (noise + noise.T) / 2, alike)
+        vectors = embedded(alike.mean(alike.clients))[:, :1]
+        found.append(float(abs(np.sign(vectors[:10]).sum()) + abs(np.sign(vectors[10:]).sum())))
+    assert found[-1] == 20
+    assert found[-1] > found[0]
+
+
+def test_both_views_side_by_side_have_the_weighted_mean_of_both_cosines() -> None:
     wishes = {c: np.array(v) for c, v in {"a": [1.0, 0.0], "b": [0.0, 2.0], "c": [1.0, 1.0]}.items()}
     adapters: list[Adapter] = [random_adapter(SHAPES, 2, i) for i in range(3)]
-    products = gram(adapters)
-    first, second, both = (seen(view, wishes, products) for view in ("requirements", "adapters", "both"))
-    np.testing.assert_allclose(both @ both.T, (first @ first.T + second @ second.T) / 2, atol=1e-9)
+    alike = cosines(gram(adapters))
+    first, second, both = (seen(view, wishes, alike) for view in ("requirements", "adapters", "both"))
+    np.testing.assert_allclose(both @ both.T, WISHES * (first @ first.T) + (1 - WISHES) * (second @ second.T), atol=1e-9)
     np.testing.assert_array_equal(seen("both", wishes, None), first)
