@@ -71,7 +71,7 @@ def gain(loss: dict[str, float | None]) -> float | None:
     return None if base is None or personal is None else 1 - personal / base
 
 
-def _agreement(known: list[tuple[int, str]]) -> float:
+def agreement(known: list[tuple[int, str]]) -> float:
     """Adjusted Rand index of clusters and groups: 1 is equality, 0 is chance."""
     from sklearn.metrics import adjusted_rand_score  # a second to import, and most commands need no table
 
@@ -87,7 +87,7 @@ def _summary(records: list[RoundRecord]) -> dict[str, Any]:
     placed = [c for c in last.clients.values() if c.cluster is not None]
     comparable = bool(placed) and len(known) == len(placed)
     return {
-        "ari": _agreement(known) if comparable else None,
+        "ari": agreement(known) if comparable else None,
         "gain_personal_mean": sum(gains) / len(gains) if gains else None,
         "style_accuracy": style_accuracy(last) if comparable else None,
         "seconds": round(sum(r.seconds for r in records), 2),
