@@ -102,7 +102,8 @@ def up(home: Home, port: int, mlflow_port: int) -> int:
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         **({} if os.environ.get("MLFLOW_TRACKING_URI") else {PAGES: f"http://{HOST}:{mlflow_port}"}),
     }
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever was started in the background ignores the first one otherwise
+        signal.signal(number, _interrupt)
     supervisor = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(logs / "supervisor.conf")]
     family = subprocess.Popen(supervisor, env=environment, start_new_session=True)
     try:
