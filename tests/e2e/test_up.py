@@ -166,12 +166,7 @@ def test_a_flow_run_that_falls_silent_is_marked_crashed_and_retry_finishes_it(fa
         os.kill(worker, signal.SIGCONT)
     before = finished(family.world, "train") | finished(family.world, "encode")
 
-    def reported() -> bool:
-        with family.client() as client:
-            state = client.read_flow_run(run.id).state
-        return state is not None and "-9" in (state.message or "")
-
-    until(reported, "the worker, going on, has told what it saw as well")
+    time.sleep(15)  # the worker, going on, sees its child dead as well; whether its report still counts is Prefect's affair
     with family.client() as client:
         client.set_flow_run_state(run.id, AwaitingRetry())  # what the button in Prefect's pages does
 
