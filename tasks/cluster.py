@@ -26,7 +26,7 @@ class ClusterJob(Job):
     """
 
     stage: ClassVar[str] = "cluster"
-    stage_version: ClassVar[int] = 3
+    stage_version: ClassVar[int] = 4
 
     requirements: dict[str, Ref]
     previous: Ref | None

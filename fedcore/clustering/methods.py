@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.clustering.vectors import Vectors
+from fedcore.clustering.vectors import Vectors, unit
 from fedcore.seeds import derive
 
 Labels = NDArray[np.int64]
@@ -57,12 +57,28 @@ def silhouette(vectors: Vectors, labels: Labels, seed: int) -> float:
     return float(silhouette_score(vectors, labels, sample_size=SAMPLE, random_state=derive(seed, "silhouette") % 2**32))
 
 
-def choose_k(divide: Divide, vectors: Vectors, seed: int, *, most: int, min_size: int) -> int:
-    """The k in 2..most with the best silhouette among those whose clusters all reach `min_size`.
+COPIES = 20
+"""Shuffled copies that tell how good a silhouette chance alone would give."""
 
-    1 where no silhouette exceeds 0.25, below which there is no substantial structure (Kaufman & Rousseeuw 1990, table 4).
+
+def chance(divide: Divide, vectors: Vectors, k: int, seed: int) -> float:
+    """The silhouette that k groups must exceed: mean and three standard deviations over copies without structure.
+
+    In a copy every coordinate is shuffled among the clients by itself, so that its spread stays and what belonged together is
+    torn apart (as the reference of the gap statistic, Tibshirani et al. 2001); rows are brought back to length one.
     """
-    best, best_score = 1, 0.25
+    rows, found = vectors[:SAMPLE], list[float]()
+    for copy in range(COPIES):
+        draw = np.random.Generator(np.random.PCG64(derive(seed, "chance", copy)))
+        shuffled = unit(np.stack([draw.permutation(column) for column in rows.T], axis=1))
+        if len(np.unique(labels := divide(shuffled, k, seed))) > 1:
+            found.append(silhouette(shuffled, labels, seed))
+    return float(np.mean(found) + 3 * np.std(found)) if found else 1.0
+
+
+def choose_k(divide: Divide, vectors: Vectors, seed: int, *, most: int, min_size: int) -> int:
+    """The k in 2..most with the best silhouette among those whose clusters all reach `min_size`; 1 where chance would do as well."""
+    best, best_score = 1, -1.0
     for k in range(2, min(most, len(vectors) - 1) + 1):
         labels = divide(vectors, k, seed)
         counts = np.bincount(labels, minlength=k)
@@ -71,7 +87,7 @@ def choose_k(divide: Divide, vectors: Vectors, seed: int, *, most: int, min_size
         score = silhouette(vectors, labels, seed)
         if score > best_score:
             best, best_score = k, score
-    return best
+    return best if best > 1 and best_score > chance(divide, vectors, best, seed) else 1
 
 
 def distinct(vectors: Vectors) -> int:

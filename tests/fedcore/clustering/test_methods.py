@@ -96,3 +96,21 @@ def test_very_many_clients_are_grouped_in_small_batches() -> None:
     labels = in_k_means(vectors, 4, 0)
     assert [len(set(labels[i * (MANY // 4 + 1) : (i + 1) * (MANY // 4 + 1)].tolist())) for i in range(4)] == [1, 1, 1, 1]
     assert silhouette(vectors, labels, 0) > 0.7
+
+
+@pytest.mark.parametrize(("clients", "dims"), [(12, 16), (42, 8), (200, 16)])
+def test_what_has_no_structure_is_not_split(clients: int, dims: int) -> None:
+    split = 0
+    for seed in range(8):
+        vectors = unit(np.random.default_rng(seed).standard_normal((clients, dims)))
+        split += len(cluster(wishes(vectors), k=None, most=8, min_size=2, seed=seed).members) > 1
+    assert split <= 1
+
+
+def test_a_faint_structure_is_found_where_no_silhouette_is_high() -> None:
+    """Four groups in much noise: a silhouette below 0.25, yet far above chance."""
+    vectors = planted(15, noise=0.17)
+    found = cluster(wishes(vectors), k=None, most=8, min_size=2, seed=0)
+    assert found.silhouette is not None
+    assert found.silhouette < 0.35
+    assert [len(m) for m in found.members.values()] == [15, 15, 15, 15]
