@@ -109,8 +109,8 @@ def test_what_has_no_structure_is_not_split(clients: int, dims: int) -> None:
 
 def test_a_faint_structure_is_found_where_no_silhouette_is_high() -> None:
     """Four groups in much noise: a silhouette below 0.25, yet far above chance."""
-    vectors = planted(15, noise=0.17)
+    vectors = planted(15, noise=0.3)
     found = cluster(wishes(vectors), k=None, most=8, min_size=2, seed=0)
     assert found.silhouette is not None
-    assert found.silhouette < 0.35
+    assert found.silhouette < 0.25
     assert [len(m) for m in found.members.values()] == [15, 15, 15, 15]
