@@ -1,5 +1,6 @@
 """Methods that change what travels, who trains and what a model is made of, through real rounds; all of them in the slow suite."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 
 from data.home import Home
 from data.records import RoundRecord, rounds
-from fedcore.adapters import from_bytes, summed
+from fedcore.adapters import from_bytes, split, summed, to_bytes
 from fedcore.aggregation import AGGREGATIONS
 from fedcore.clustering import BY_LOSS, CLUSTERINGS
 from fedcore.interaction import INTERACTIONS
@@ -115,6 +116,20 @@ def test_who_is_not_asked_keeps_what_it_had(mixed_world: World, server: dict[str
         if not record.asked:
             assert record.personal == first.clients[client].personal
             assert record.test is None
+
+
+def test_a_run_can_begin_where_another_ended(together: dict[str, list[RoundRecord]], mixed_world: World, server: dict[str, str]) -> None:
+    last = together["one"][-1].clusters
+    number = min(last)
+    (record,) = ran_with(mixed_world, server, "after", ("rounds=1", "begin.run=one", f"begin.cluster={number}"))
+    store = Home(mixed_world.home).server()
+    want = to_bytes(split(from_bytes(store.get(last[number].adapter)), 4, 1.0, "cut", seed=0).start)
+    assert {c.training.echo for c in record.clients.values() if c.training} == {hashlib.sha256(want).hexdigest()}
+    nowhere = mixed_world.fedcore(
+        "run", str(mixed_world.file), "--name", "nowhere", "--set", "begin.run=two", "--set", "begin.cluster=77", **server
+    )
+    assert nowhere.code == 2
+    assert "begin: run 'two' has no cluster 77; its clusters: " in nowhere.output
 
 
 PERSONAL = {"ditto": ("personal.method=ditto",), "dual": ("personal.method=dual",), "alone": ("clustering.method=alone",)}
