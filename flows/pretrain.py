@@ -1,4 +1,4 @@
-"""Trains the embedded base from the emoji pack: autoencoder → latents → denoiser and text encoder → wishes → classifier → weights and card.
+"""Trains the embedded base from the emoji pack: autoencoder → latents → denoiser, text encoder → wishes → classifiers → weights, card.
 
 `python -m flows.pretrain FOLDER`; every stage resumes from FOLDER where it was stopped.
 """
@@ -64,6 +64,14 @@ def classifier(folder: Path) -> None:
     pretrain.judge(folder)
 
 
+@task(name="features")
+def features(folder: Path) -> None:
+    """The network whose features sets of pictures are compared by."""
+    from tasks import pretrain
+
+    pretrain.features(folder)
+
+
 @task(name="assemble")
 def assemble(folder: Path, target: Path) -> None:
     """fp16 weights as a pipeline folder, contact sheet, and the figures of the card."""
@@ -81,6 +89,7 @@ def pretrain_base(folder: Path, target: Path, autoencoder_steps: int, denoiser_s
     denoiser(folder, denoiser_steps)
     wishes(folder)
     classifier(folder)
+    features(folder)
     assemble(folder, target)
 
 

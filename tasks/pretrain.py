@@ -23,9 +23,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from data.base.assemble import assemble
 from data.base.load import load_base
-from data.emoji.pack import base_drawings, drawings, pixels
+from data.emoji.benchmark import USERS, reserved
+from data.emoji.pack import Drawing, base_drawings, drawings, pixels
 from data.emoji.styles import STYLES
 from data.gallery import contact_sheet
+from fedcore.features import train_features
 from fedcore.generation import generate
 from fedcore.judge import train_judge
 from fedcore.pretraining.assess import caption_test
@@ -236,6 +238,30 @@ def judge(folder: Path) -> None:
     (target / "judge.json").write_text(json.dumps({"styles": styles, "accuracy_on_unseen_subjects": accuracy}, indent=1) + "\n")
 
 
+def features(folder: Path) -> None:
+    """Train the network that sets of pictures are compared by, on drawings as they are; reserved and unseen subjects stay out of it."""
+    _join(0, 1, "")
+    left_out = {(d.style, d.subject) for style in USERS for d in reserved(style)}
+    known = [d for style in STYLES for d in drawings(style.name) if not d.unseen and (d.style, d.subject) not in left_out]
+    held = [d for style in STYLES for d in drawings(style.name) if d.unseen]
+    hands, kinds = [style.name for style in STYLES], sorted({d.category for d in known})
+
+    def labels(of: list[Drawing]) -> tuple[Tensor, Tensor]:
+        return torch.tensor([hands.index(d.style) for d in of]), torch.tensor([kinds.index(d.category) for d in of])
+
+    model = train_features(pixels([d.png for d in known]), *labels(known), steps=2000, seed=SEED)
+    found, (hand, kind) = model.of(pixels([d.png for d in held])), labels(held)
+    right = {
+        "hands_right_on_unseen_subjects": (model.hand(found).argmax(dim=1) == hand).double().mean().item(),
+        "kinds_right_on_unseen_subjects": (model.subject(found).argmax(dim=1) == kind).double().mean().item(),
+    }
+    log.info("features: %s", right)
+    target = folder / "features"
+    target.mkdir(exist_ok=True)
+    save_model(model, str(target / "features.safetensors"))
+    (target / "features.json").write_text(json.dumps({"hands": len(hands), "subjects": len(kinds), **right}, indent=1) + "\n")
+
+
 @torch.no_grad()
 def redrawn(model: AutoencoderKL, pngs: list[bytes]) -> Tensor:
     """Pictures through the autoencoder and back, uint8."""
@@ -255,8 +281,9 @@ def finish(folder: Path, target: Path) -> None:
     assemble(folder, target / "weights")
     with safe_open(folder / "diffusion.safetensors", "pt") as checkpoint:
         step = int(checkpoint.get_tensor("step"))
-    if (folder / "judge").exists():
-        shutil.copytree(folder / "judge", target / "judge", dirs_exist_ok=True)
+    for part in ("judge", "features"):
+        if (folder / part).exists():
+            shutil.copytree(folder / part, target / part, dirs_exist_ok=True)
     base = load_base(str(target / "weights"))
     corpus = base_drawings()
     figures: dict[str, object] = {"denoiser_steps": step, "weights_sha256": base.digest}

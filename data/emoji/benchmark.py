@@ -80,17 +80,26 @@ def users(seed: int, wrong: float, vague: float) -> list[User]:
     return out
 
 
+def _known(style: str) -> list[Drawing]:
+    """A style's drawings without those of subjects that nobody may train on, always in the same order."""
+    return sorted((d for d in drawings(style) if not d.unseen), key=lambda d: order(d.subject))
+
+
+def reserved(style: str) -> list[Drawing]:
+    """What no client has of a style, whatever the seed."""
+    return _known(style)[:RESERVED]
+
+
 def shuffled(style: str, seed: int) -> list[Drawing]:
-    """A style's drawings without those of subjects that nobody may train on, the reserved ones first; these are the same for every seed."""
-    own = sorted((d for d in drawings(style) if not d.unseen), key=lambda d: order(d.subject))
-    rest = generator(seed, "subjects", style).permutation(len(own) - RESERVED)
-    return own[:RESERVED] + [own[RESERVED + int(i)] for i in rest]
+    """What clients may have of a style, in a seed's order."""
+    rest = _known(style)[RESERVED:]
+    return [rest[int(i)] for i in generator(seed, "subjects", style).permutation(len(rest))]
 
 
 def write_clients(folder: Path, seed: int, *, wrong: float = 0.15, vague: float = 0.1) -> list[str]:
     """`<id>.yaml` and `<id>.parquet` of every client; returns their ids."""
     folder.mkdir(parents=True, exist_ok=True)
-    left = {style: shuffled(style, seed)[RESERVED:] for style in USERS}
+    left = {style: shuffled(style, seed) for style in USERS}
     made = users(seed, wrong, vague)
     for user in made:
         splits: list[tuple[Split, int]] = [("test", TEST), ("tune", TUNE), ("train", user.pictures)]

@@ -6,13 +6,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcore.clustering.vectors import Vectors, unit
+from fedcore.clustering.vectors import MANY, Vectors, unit
 from fedcore.seeds import derive
 
 Labels = NDArray[np.int64]
-MANY = 20_000
-"""Beyond so many clients k-means looks at small batches, and a silhouette at a sample."""
 SAMPLE = 2_000
+"""So many of very many tell how good a number of groups is."""
 
 
 class Group(Protocol):
@@ -77,7 +76,13 @@ def chance(divide: Divide, vectors: Vectors, k: int, seed: int) -> float:
 
 
 def choose_k(divide: Divide, vectors: Vectors, seed: int, *, most: int, min_size: int) -> int:
-    """The k in 2..most with the best silhouette among those whose clusters all reach `min_size`; 1 where chance would do as well."""
+    """The k in 2..most with the best silhouette among those whose clusters all reach `min_size`; 1 where chance would do as well.
+
+    Of more than `MANY` clients a sample decides, in which a cluster may be smaller in proportion.
+    """
+    if len(vectors) > MANY:
+        drawn = np.random.Generator(np.random.PCG64(derive(seed, "sample"))).permutation(len(vectors))[:SAMPLE]
+        vectors, min_size = vectors[np.sort(drawn)], max(1, min_size * SAMPLE // len(vectors))
     best, best_score = 1, -1.0
     for k in range(2, min(most, len(vectors) - 1) + 1):
         labels = divide(vectors, k, seed)

@@ -12,6 +12,8 @@ from fedcore.adapters import Adapter, layer_names
 
 Vectors = NDArray[np.float64]
 View = Literal["requirements", "adapters", "both"]
+MANY = 20_000
+"""Beyond so many clients wishes are held in float32, k-means looks at small batches, and k is chosen on a sample."""
 BLOCK = 2048
 """Rows of stacked factors whose products are held at once."""
 DIMS = 8
@@ -103,7 +105,8 @@ def seen(view: View, requirements: Mapping[str, Vectors], alike: Vectors | None)
 
     `both` sets the two unit vectors side by side, wishes with the share `WISHES`, so that its cosine is the weighted mean of the two.
     """
-    wishes = unit(np.stack([np.asarray(requirements[c], dtype=np.float64) for c in sorted(requirements)]))
+    precision = np.float32 if len(requirements) > MANY else np.float64  # a million wishes would take a gigabyte more
+    wishes = unit(np.stack([np.asarray(requirements[c], dtype=precision) for c in sorted(requirements)]))
     if view == "requirements" or alike is None:
         return wishes
     learnt = embedded(alike)

@@ -82,6 +82,21 @@ def benchmark_crowd(
             )
 
 
+@benchmark.command("clustering")
+def benchmark_clustering(
+    clients: Annotated[int, typer.Option(min=100, help="How many wishes to group.")] = 1_000_000,
+) -> None:
+    """Seconds and memory for grouping very many clients' wishes, the number of clusters found automatically."""
+    from flows.benchmarks.clustering import DIMS, GROUPS, grouping
+
+    made = grouping(clients)
+    console.print(
+        f"{made.clients:,} wishes of {DIMS} numbers in {GROUPS} overlapping groups: {made.clusters} clusters in {made.seconds:.1f} s, "
+        f"ARI {made.ari:.2f}; at most {made.peak / 2**20:,.0f} MiB, of which the wishes themselves {made.before / 2**20:,.0f}",
+        soft_wrap=True,
+    )
+
+
 @benchmark.command("methods")
 def benchmark_methods(
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="May be repeated; 0 by default.")] = None,

@@ -1,10 +1,10 @@
-"""Bootstrap intervals against scipy's and against the normal approximation."""
+"""Intervals against scipy's, the kernel distance against its definition."""
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from fedcore.statistics import paired
+from fedcore.statistics import bootstrap, kernel_distance, paired
 
 
 def test_the_interval_is_scipys_percentile_interval_within_resampling_noise() -> None:
@@ -25,5 +25,47 @@ def test_the_same_seed_gives_the_same_interval_and_odd_ones_are_refused() -> Non
     assert paired([1.0, 0.0], [0.0, 0.5], seed=3) == paired([1.0, 0.0], [0.0, 0.5], seed=3)
     with pytest.raises(ValueError, match="zip"):
         paired([1.0], [], seed=0)
-    with pytest.raises(ValueError, match="at least one pair"):
+    with pytest.raises(ValueError, match="at least one value"):
         paired([], [], seed=0)
+
+
+def test_a_mean_lies_within_its_interval() -> None:
+    found = bootstrap([0.0, 1.0, 1.0, 0.0], seed=0)
+    assert (found.mean, found.low < 0.5 < found.high) == (0.5, True)
+
+
+def test_the_kernel_distance_is_its_definition_summed_pair_by_pair() -> None:
+    draw = np.random.default_rng(1)
+    made, real = draw.normal(size=(6, 3)), draw.normal(0.5, size=(5, 3))
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float((x @ y / 3 + 1) ** 3)
+
+    def within(rows: np.ndarray) -> float:
+        return float(np.mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j]))
+
+    want = within(made) + within(real) - 2 * np.mean([kernel(a, b) for a in made for b in real])
+    assert kernel_distance(made, real, seed=0).mean == pytest.approx(want)
+
+
+def test_the_interval_of_a_kernel_distance_is_as_wide_as_other_draws_scatter() -> None:
+    draw = np.random.default_rng(2)
+    found = [kernel_distance(draw.normal(0.8, size=(60, 4)), draw.normal(size=(60, 4)), seed=0) for _ in range(200)]
+    assert np.mean([(f.high - f.mean) / 1.96 for f in found]) == pytest.approx(np.std([f.mean for f in found]), rel=0.2)
+
+
+def test_equal_laws_are_at_distance_nought_and_the_interval_says_so() -> None:
+    draw = np.random.default_rng(4)
+    found = [kernel_distance(draw.normal(size=(60, 4)), draw.normal(size=(60, 4)), seed=0) for _ in range(200)]
+    means = np.array([f.mean for f in found])
+    assert abs(means.mean()) < 4 * means.std() / 200**0.5
+    assert np.mean([f.low <= 0 <= f.high for f in found]) > 0.95
+
+
+def test_pictures_of_another_kind_are_farther_away() -> None:
+    draw = np.random.default_rng(3)
+    real = draw.normal(size=(40, 4))
+    near, far = (kernel_distance(draw.normal(shift, size=(40, 4)), real, seed=0) for shift in (0.2, 1.0))
+    assert near.high < far.low
+    with pytest.raises(ValueError, match="four pictures"):
+        kernel_distance(real[:3], real, seed=0)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.benchmarks.clustering import GROUPS, grouping
 from flows.benchmarks.overhead import Cost, covered
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda s: (s[0], s[0] + s[1])), max_size=12)
@@ -17,3 +18,10 @@ def test_what_overlaps_counts_once(spans: list[tuple[int, int]]) -> None:
 def test_the_rest_is_what_nothing_was_computed_in() -> None:
     cost = Cost(round=2, wall=50.0, computing=48.0)
     assert (cost.rest, cost.share) == (pytest.approx(2.0), pytest.approx(0.04))
+
+
+def test_hidden_groups_are_found_among_many() -> None:
+    made = grouping(3000)
+    assert (made.clients, made.clusters) == (3000, GROUPS)
+    assert made.ari > 0.99
+    assert 0 < made.before <= made.peak

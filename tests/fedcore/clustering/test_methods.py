@@ -98,6 +98,12 @@ def test_very_many_clients_are_grouped_in_small_batches() -> None:
     assert silhouette(vectors, labels, 0) > 0.7
 
 
+def test_a_sample_says_how_many_groups_very_many_clients_make() -> None:
+    each = MANY // 4 + 1
+    found = cluster(wishes(planted(each)), k=None, most=8, min_size=2, seed=0)
+    assert [len(m) for m in found.members.values()] == [each] * 4
+
+
 @pytest.mark.parametrize(("clients", "dims"), [(12, 16), (42, 8), (200, 16)])
 def test_what_has_no_structure_is_not_split(clients: int, dims: int) -> None:
     split = 0

@@ -1,0 +1,142 @@
+"""What a cell's models are worth beyond their clients' held-out pictures: other subjects, the base's styles, and pictures that they draw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from data.base.folder import base_folder
+from data.emoji.benchmark import USERS, reserved
+from data.emoji.pack import drawings, pixels
+from data.home import Home
+from data.manifests import Manifest
+from data.records import RoundRecord
+from fedcore.config import Federation
+from fedcore.statistics import Interval, bootstrap, kernel_distance
+from tasks._dispatch import scheduled
+from tasks._stage import commit
+from tasks.assess import AssessJob, DrawJob, assessed, drawn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Features = NDArray[np.float64]
+
+PICTURES, STEPS, GUIDANCE = 12, 12, 3.0
+"""Of every client and every hybrid: how many, and how they are drawn."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over clients; for hybrids over pairs of styles.
+
+    `other_subjects` is the personal models' loss on reserved pictures of their styles, `base_styles` that on the base's own
+    (what was forgotten shows there). `kid` is the kernel distance of the personal models' pictures from their styles' real
+    ones, `retrieval` the share of them that the judge takes for the user's style. `hybrid` is the similarity of a hybrid's
+    pictures to that of its two styles which it resembles less.
+    """
+
+    other_subjects: float
+    base_styles: float
+    kid: Interval
+    retrieval: float
+    hybrid: Interval
+
+
+def quality(home: Home, federation: Federation, record: RoundRecord) -> Quality:
+    """Compute what is missing of a finished round's assessment.
+
+    Raises:
+        WorkerFailed: a worker process died.
+    """
+    common = {"base": str(base_folder(federation.base)), "base_digest": record.base, "steps": STEPS, "guidance": GUIDANCE}
+    common |= {"pictures": PICTURES, "seed": federation.seed}
+    clients = {c: who for c, who in record.clients.items() if who.personal is not None and who.group is not None}
+    personal = {
+        c: AssessJob(**common, parts=((1.0, (who.personal, *who.beside)),), style=who.group, timesteps=federation.evaluation.timesteps)
+        for c, who in clients.items()
+        if who.personal is not None and who.group is not None
+    }
+    of = {style: speaker(record, style) for style in USERS}
+    hybrids: dict[tuple[str, str, str], DrawJob] = {}
+    for first, second in combinations(USERS, 2):
+        halves = tuple((0.5, (record.clusters[of[style]].adapter,)) for style in (first, second))
+        for subjects in (first, second):
+            hybrids[first, second, subjects] = DrawJob(**common, parts=halves, style=subjects)
+    waiting = {c: scheduled(commit, job, assessed) for c, job in personal.items()}
+    mixing = {pair: scheduled(commit, job, drawn) for pair, job in hybrids.items()}
+    assessments = {c: result() for c, result in waiting.items()}
+    mixtures = {pair: result() for pair, result in mixing.items()}
+    real = real_features()
+    retrieved = [float(style == who.group) for c, who in clients.items() for style in assessments[c].record["named"]]
+    return Quality(
+        other_subjects=_mean([m.record["style"] for m in assessments.values()]),
+        base_styles=_mean([m.record["plain"] for m in assessments.values()]),
+        kid=distance(
+            {s: _together(home, [assessments[c] for c in clients if clients[c].group == s]) for s in USERS}, real, federation.seed
+        ),
+        retrieval=_mean(retrieved),
+        hybrid=similarity(
+            {pair: _together(home, [mixtures[k] for k in mixtures if k[:2] == pair]) for pair in combinations(USERS, 2)},
+            real,
+            federation.seed,
+        ),
+    )
+
+
+def speaker(record: RoundRecord, style: str) -> int:
+    """The cluster where most clients of a style are, the lowest of equals: what knows the style best."""
+    count = {i: sum(record.clients[c].group == style for c in cluster.members) for i, cluster in record.clusters.items()}
+    return min(count, key=lambda i: (-count[i], i))
+
+
+def real_features() -> "dict[str, Features]":
+    """Features of the drawings of each style that no client and no network was trained on."""
+    from data.base.features import load_features
+
+    of = {style: [*reserved(style), *(d for d in drawings(style) if d.unseen)] for style in USERS}
+    return {style: load_features().of(pixels([d.png for d in real])).double().numpy() for style, real in of.items()}
+
+
+def distance(made: "Mapping[str, Features]", real: "Mapping[str, Features]", seed: int) -> Interval:
+    """The mean kernel distance over styles that somebody drew in."""
+    each = [kernel_distance(made[style], real[style], seed=seed) for style in made if len(made[style])]
+    spread = sum((i.high - i.mean) ** 2 for i in each) ** 0.5 / len(each)
+    mean = _mean([i.mean for i in each])
+    return Interval(mean, mean - spread, mean + spread)
+
+
+def similarity(made: "Mapping[tuple[str, str], Features]", real: "Mapping[str, Features]", seed: int) -> Interval:
+    """The mean over pairs of styles of the lesser similarity of a hybrid's pictures to one of the two styles.
+
+    A picture's similarity to a style is the cosine of its features to the mean of the style's real ones, both seen from the
+    mean of all styles.
+    """
+    import numpy as np
+
+    middle = np.mean([features.mean(axis=0) for features in real.values()], axis=0)
+    heart = {style: _unit(features.mean(axis=0) - middle) for style, features in real.items()}
+    scores = [
+        float(np.minimum(_unit(features - middle) @ heart[first], _unit(features - middle) @ heart[second]).mean())
+        for (first, second), features in made.items()
+    ]
+    return bootstrap(scores, seed=seed)
+
+
+def _unit(vectors: "Features") -> "Features":
+    import numpy as np
+
+    unit: Features = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit
+
+
+def _together(home: Home, manifests: Sequence[Manifest]) -> "Features":
+    import numpy as np
+    from safetensors.numpy import load
+
+    return np.concatenate([load(home.server().get(m.outputs["features"]))["features"].astype(np.float64) for m in manifests])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

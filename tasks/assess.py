@@ -1,0 +1,125 @@
+"""Assess: what a model of the benchmark is worth beyond its own client's pictures. It knows the emoji pack, and no client."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from data.home import Home
+from data.store import Ref
+from tasks._stage import Job, Made
+
+if TYPE_CHECKING:
+    from fedcore.base import BaseModel
+    from fedcore.training import Examples
+
+PLAIN = 4
+"""Unseen subjects of each base style, for what is forgotten."""
+
+
+class DrawJob(Job):
+    """Pictures of reserved subjects of `style` by the sum of the models `parts`, each added up and counted at its weight."""
+
+    stage: ClassVar[str] = "draw"
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
+
+    base: str
+    base_digest: str
+    parts: tuple[tuple[float, tuple[Ref, ...]], ...]
+    style: str
+    pictures: int
+    steps: int
+    guidance: float
+    seed: int
+
+
+class AssessJob(DrawJob):
+    """The same, and the losses of the model on pictures that its client never had."""
+
+    stage: ClassVar[str] = "assess"
+
+    timesteps: int
+
+
+def drawn(job: DrawJob) -> Made:
+    """`features` (pictures, 128) of what it draws, and the hands that the judge takes the pictures for."""
+    import torch
+    from safetensors.torch import save
+
+    from data.base.features import load_features
+    from data.base.judge import load_judge
+    from data.base.load import load_exact
+    from data.emoji.benchmark import reserved
+    from fedcore.generation import generate
+    from fedcore.prompts import encode
+    from fedcore.seeds import derive
+
+    base = load_exact(job.base, job.base_digest)
+    names = [d.names[0] for d in reserved(job.style)][: job.pictures]
+    tokens, empty = encode(base, names).tokens, encode(base, [""]).tokens[0]
+    seeds = [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
+    made = generate(base, tokens, empty, _model(job.parts), seeds=seeds, steps=job.steps, guidance=job.guidance)
+    with torch.no_grad():
+        features = load_features().of(made).contiguous()
+    return Made(
+        {"features": Home.current().server().put(save({"features": features}), "features", ".safetensors")},
+        {"named": load_judge().name(made)},
+    )
+
+
+def assessed(job: AssessJob) -> Made:
+    """As `drawn`; and the mean loss on its style's reserved pictures (`style`) and on the base's own styles (`plain`)."""
+    from data.base.load import load_exact
+    from fedcore.evaluation import heldout_losses
+
+    base, model = load_exact(job.base, job.base_digest), _model(job.parts)
+    made = drawn(job)
+    for what, examples in (("style", _reserved(job.base, job.base_digest, job.style)), ("plain", _plain(job.base, job.base_digest))):
+        losses = heldout_losses(base.unet, base.scheduler, examples, model, timesteps=job.timesteps, seed=job.seed)
+        made.record[what] = losses.mean().item()
+    return made
+
+
+def _model(parts: Sequence[tuple[float, Sequence[Ref]]]) -> Any:
+    """One adapter, Σ weight · (sum of the refs'); None where there are no parts: the base."""
+    from fedcore import adapters
+    from fedcore.interaction import mixed
+
+    store = Home.current().server()
+    models = {i: adapters.summed([adapters.from_bytes(store.get(ref)) for ref in refs]) for i, (_, refs) in enumerate(parts)}
+    return mixed(models, {i: weight for i, (weight, _) in enumerate(parts)}) if models else None
+
+
+@lru_cache(maxsize=16)
+def _reserved(base: str, weights: str, style: str) -> "Examples":
+    """A style's reserved drawings, captioned as clients caption theirs."""
+    from data.base.load import load_exact
+    from data.emoji.benchmark import reserved
+
+    of = reserved(style)
+    return _examples(load_exact(base, weights), [d.png for d in of], [d.names[0] for d in of])
+
+
+@lru_cache(maxsize=1)
+def _plain(base: str, weights: str) -> "Examples":
+    """Drawings of the base's styles of subjects that nobody was trained on, captioned with their styles' words."""
+    from data.base.load import load_exact
+    from data.emoji.pack import base_drawings
+    from data.emoji.styles import STYLES
+    from fedcore.pretraining.captions import STYLE_WORDS
+
+    unseen = [d for d in base_drawings() if d.unseen]
+    of = [d for style in STYLES for d in [d for d in unseen if d.style == style.name][:PLAIN]]
+    return _examples(load_exact(base, weights), [d.png for d in of], [f"{d.names[0]}, {STYLE_WORDS[d.style][0]}" for d in of])
+
+
+def _examples(base: "BaseModel", pngs: list[bytes], captions: list[str]) -> "Examples":
+    import torch
+
+    from data.emoji.pack import pixels
+    from fedcore.prompts import encode
+    from fedcore.training import Examples
+
+    with torch.no_grad():
+        posterior = base.vae.encode(pixels(pngs).float() / 127.5 - 1).latent_dist
+    mean = posterior.mean * base.vae.config.scaling_factor
+    return Examples(mean, torch.full_like(mean, -30.0), encode(base, captions).tokens, encode(base, [""]).tokens[0])

@@ -1,0 +1,85 @@
+"""What models are worth beyond their clients: features against closed forms, and the stage itself on the real base."""
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from data.base.folder import EMBEDDED, digest
+from data.emoji.benchmark import USERS
+from data.home import HOME, Home
+from data.store import Ref
+from fedcore import adapters
+from fedcore.injection import initial, target_shapes
+from flows.benchmarks.quality import distance, similarity, speaker
+from tasks._stage import commit
+from tasks.assess import AssessJob, DrawJob, assessed, drawn
+from tests.flows.test_comparison import record
+from tests.tiny import random_adapter
+
+
+def test_the_cluster_that_speaks_for_a_style_is_where_most_of_its_clients_are() -> None:
+    made = record(1, dict.fromkeys("abc", 0.5), groups="xyy", clusters="011")
+    of = {0: ["a"], 1: ["b", "c"]}
+    made = made.model_copy(update={"clusters": {i: c.model_copy(update={"members": of[i]}) for i, c in made.clusters.items()}})
+    assert (speaker(made, "x"), speaker(made, "y"), speaker(made, "nobody's")) == (0, 1, 0)
+
+
+def test_the_distance_is_the_mean_over_styles_and_its_interval_that_of_a_mean() -> None:
+    draw = np.random.default_rng(0)
+    real = {style: draw.normal(size=(30, 4)) for style in "ab"}
+    near, far = {"a": draw.normal(size=(30, 4))}, {"b": draw.normal(2.0, size=(30, 4))}
+    one, two, both = distance(near, real, 0), distance(far, real, 0), distance(near | far, real, 0)
+    assert both.mean == pytest.approx((one.mean + two.mean) / 2)
+    assert both.high - both.mean == pytest.approx(((one.high - one.mean) ** 2 + (two.high - two.mean) ** 2) ** 0.5 / 2)
+    assert one.high < two.low
+
+
+def test_a_hybrid_counts_as_much_as_the_style_it_resembles_less() -> None:
+    real = {"a": np.array([[2.0, 1.0, 0.0]]), "b": np.array([[0.0, 1.0, 2.0]])}  # seen from (1, 1, 1): opposite directions
+    real |= {"c": np.array([[1.0, 3.0, 1.0]]), "d": np.array([[1.0, -1.0, 1.0]])}
+    only_a, halfway, neither = ([[3.0, 1.0, -1.0]], [[1.0, 3.0, 1.0]], [[1.0, -1.0, 1.0]])
+    assert similarity({("a", "b"): np.array(only_a)}, real, 0).mean == pytest.approx(-1)
+    assert similarity({("a", "c"): np.array([[2.0, 2.0, 0.0]])}, real, 0).mean > 0.5
+    assert similarity({("a", "c"): np.array(neither)}, real, 0).mean == pytest.approx(-1)
+    assert similarity({("a", "b"): np.array(halfway)}, real, 0).mean == pytest.approx(0, abs=1e-12)
+    pairs = {pair: np.array(only_a) for pair in combinations("abc", 2)}
+    assert similarity(pairs, real, 0) == similarity(pairs, real, 0)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv(HOME, str(tmp_path))
+    return Home.current()
+
+
+def job(kind: type[DrawJob], parts: tuple[tuple[float, tuple[Ref, ...]], ...], **more: object) -> DrawJob:
+    common = {"base": "embedded", "base_digest": digest(EMBEDDED), "style": USERS[0], "pictures": 2, "steps": 1, "guidance": 2.0, "seed": 0}
+    return kind.model_validate({**common, "parts": parts, **more})
+
+
+def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
+    from data.base.load import load_base
+
+    shapes, store = target_shapes(load_base("embedded").unet, "attention"), home.server()
+    one, two = (store.put(adapters.to_bytes(random_adapter(shapes, 2, name, size=0.02)), "adapter", ".safetensors") for name in ("1", "2"))
+    nothing = store.put(adapters.to_bytes(initial(shapes, rank=2, scale=1.0, seed=0)), "adapter", ".safetensors")
+    made = {
+        name: commit(job(DrawJob, parts), drawn).outputs["features"]
+        for name, parts in {
+            "base": (), "nothing": ((1.0, (nothing,)),), "one": ((1.0, (one,)),), "both": ((1.0, (one, two)),),
+            "halves": ((0.5, (one,)), (0.5, (one,))),
+        }.items()
+    }  # fmt: skip
+    features = {name: load(store.get(ref))["features"] for name, ref in made.items()}
+    np.testing.assert_allclose(features["base"], features["nothing"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features["one"], features["halves"], rtol=1e-3, atol=1e-4)
+    assert np.abs(features["one"] - features["base"]).max() > 0.01
+    assert np.abs(features["both"] - features["one"]).max() > 0.01
+    measured = {name: commit(job(AssessJob, parts, timesteps=1), assessed) for name, parts in {"base": (), "one": ((1.0, (one,)),)}.items()}
+    assert measured["one"].outputs["features"] == made["one"]
+    assert measured["one"].record["style"] != measured["base"].record["style"]
+    assert measured["one"].record["plain"] > measured["base"].record["plain"]
+    assert len(measured["one"].record["named"]) == 2
