@@ -14,6 +14,8 @@ from fedcore.errors import ConfigError, StoreError
 FORMAT: Literal[2] = 2
 
 
+Model = tuple[tuple[float, Ref], ...]
+"""Adapters and their weights, which added up make a model; none: the base."""
 Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 CURVE = 100
@@ -38,7 +40,8 @@ class TrainingRecord(BaseModel):
 class ClientRecord(BaseModel):
     """One client in one round: `data` is the digest it enrolled with, `failed` why it was left out; losses are means of splits.
 
-    Its personal model is `personal` and what stands `beside` it, added up; `upload` is what it handed over for aggregation.
+    Its personal model is `personal` and what stands `beside` it, added up, with the `share`; what is lacking to one is its
+    cluster's adapter. `upload` is what it handed over for aggregation.
     `by_cluster` are the losses of the clusters' adapters on its tuning pictures. Who was not `asked` is neither trained nor left out.
     """
 
@@ -53,6 +56,7 @@ class ClientRecord(BaseModel):
     upload: Ref | None = None
     personal: Ref | None = None
     beside: tuple[Ref, ...] = ()
+    share: Annotated[float, Field(ge=0, le=1)] = 1.0
     training: TrainingRecord | None = None
     tune: dict[str, float | None] | None = None
     test: dict[str, float | None] | None = None
@@ -102,6 +106,16 @@ class RoundRecord(BaseModel):
     def digest(self) -> str:
         """Hash of everything in it."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def model_of(self, client: str) -> Model:
+        """A client's personal model; the base where it has none."""
+        who = self.clients[client]
+        if who.personal is None:
+            return ()
+        common = self.clusters.get(-1 if who.cluster is None else who.cluster)
+        share = 1.0 if common is None else who.share
+        parts = [(share, ref) for ref in (who.personal, *who.beside)] + ([(1 - share, common.adapter)] if common else [])
+        return tuple((weight, ref) for weight, ref in parts if weight > 0)
 
     def mean(self, what: str, split: str) -> float:
         """Mean over the clients that came through of one loss (`base`, `cluster`, `other_cluster`, `personal`) on one split."""

@@ -59,6 +59,7 @@ def _clients(r: RoundRecord) -> list[dict[str, Any]]:
             "samples": c.samples,
             "cluster": c.cluster,
             "adapter_sha256": c.personal.sha256 if c.personal else None,
+            "own_share": c.share,
             "loss": c.test or dict.fromkeys(("base", "cluster", "other_cluster", "personal")),
         }
         for name, c in sorted(r.clients.items())

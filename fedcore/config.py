@@ -17,6 +17,7 @@ from fedcore.clustering import BY_LOSS, CLUSTERINGS, View
 from fedcore.errors import ConfigError
 from fedcore.injection import Target
 from fedcore.interaction import INTERACTIONS
+from fedcore.personal import TRAINED, Method
 from fedcore.training import Settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -77,13 +78,19 @@ class TrainingConfig(_Part):
 class PersonalConfig(_Part):
     """What a client keeps for itself.
 
-    `last`: what its local training of the round made. `ditto`: an adapter of its own, trained for `steps` more with the
+    `last`: what its local training of the round made. `mixture`: that and its cluster's new adapter, in the shares that suit
+    its tuning pictures best. `ditto`: an adapter of its own, trained for `steps` more with the
     proximal weight `prox` towards its cluster's. `dual`: one trained for `steps` more beside the shared one (FedDPA).
     """
 
-    method: Literal["last", "ditto", "dual"] = "last"
+    method: Method = "last"
     steps: Positive = 20
     prox: Annotated[float, Field(ge=0)] = 0.1
+
+    @property
+    def trains(self) -> bool:
+        """Is something trained for the client alone?"""
+        return self.method in TRAINED
 
 
 class ParticipationConfig(_Part):

@@ -1,6 +1,6 @@
-"""What a client trains for itself alone, after its share of the common work."""
+"""What a client has for itself alone, after its share of the common work: a training of its own, or a mixture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -9,7 +9,11 @@ import torch
 from fedcore.adapters import Adapter, Layer, fresh_rows, summed
 from fedcore.training import Settings
 
-Method = Literal["last", "ditto", "dual"]
+Method = Literal["last", "mixture", "ditto", "dual"]
+TRAINED = ("ditto", "dual")
+"""The methods that train something of the client's own."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""What a mixture may hold of the client's own adapter."""
 
 
 class Plan(Protocol):
@@ -56,3 +60,12 @@ def beginning(plan: Plan, sent: Adapter, shared: Adapter, own: Adapter | None, b
 def settings_of(plan: Plan, shared: Settings) -> Settings:
     """The shared training's settings, with the personal one's steps and proximal weight."""
     return replace(shared, steps=plan.steps, prox=plan.prox if plan.method == "ditto" else 0.0)
+
+
+def best_share(losses: Mapping[float, float]) -> float:
+    """The share of the own adapter in `s Δ_own + (1 − s) Δ_cluster` with the lowest loss on tuning pictures; half without any.
+
+    Mixtures of a shared and an own model are APFL's (arXiv 2003.13461), which learns the share by gradient; a handful of
+    values that are measured need no step size. The lower of equals: a cluster knows more pictures than a client.
+    """
+    return min(losses, key=lambda share: (losses[share], share)) if losses else 0.5

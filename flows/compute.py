@@ -101,7 +101,10 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(trained)], pictures, problem=losses)
     parts = {c: personal_parts(jobs[c], trained[c]) for c in sorted(trained)}
     seen = {c: whole if f.evaluation.others else {placed[c]: whole[placed[c]]} for c in parts}
-    tests = [EvaluateJob(clusters=seen[c], cluster=placed[c], personal=of, **fixed, **identity[c]) for c, of in parts.items()]
+    tests = [
+        EvaluateJob(clusters=seen[c], cluster=placed[c], personal=of, mixes=f.personal.method == "mixture", **fixed, **identity[c])
+        for c, of in parts.items()
+    ]
     evaluated = stages.clients(evaluate, tests, pictures, problem=measured(plain))
     failed |= {c: o.reason for outcomes in (plain, evaluated) for c, o in outcomes.items() if o.status != "ok"}
     watcher().stage("gallery", 1)

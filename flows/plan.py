@@ -103,7 +103,7 @@ def other_run_s(stages: Stages) -> Ref | None:
 def train_job(f: Federation, client: str, sent: Sent, number: int, before: RoundRecord | None, identity: dict[str, str]) -> TrainJob:
     """What a client is asked to train."""
     rule, known = f.aggregation.rule, before.clients.get(client) if before else None
-    keeps = rule.shares is not None or f.personal.method != "last"
+    keeps = rule.shares is not None or f.personal.trains
     steps = steps_of(client, number, f.training.steps, Habits(**f.participation.model_dump()), f.seed)
     return TrainJob(
         start=sent.start,

@@ -49,12 +49,12 @@ def insist_on_all(record: RoundRecord, trained: Container[str], failed: dict[str
         )
 
 
-def losses_by_split(plain: Manifest | None, measured: Manifest | None) -> dict[str, dict[str, float | None]]:
-    """A client's losses, the base's and the adapters' together, and those `by_cluster`; empty where either is missing."""
+def losses_by_split(plain: Manifest | None, measured: Manifest | None) -> dict[str, Any]:
+    """A client's losses, the base's and the adapters' together, those `by_cluster`, its `share`; empty where either is missing."""
     if plain is None or measured is None:
         return {}
     of_splits = {split: {**plain.record[split], **measured.record[split]} for split in plain.record}
-    return {**of_splits, "by_cluster": measured.record["by_cluster"]}
+    return {**of_splits, "by_cluster": measured.record["by_cluster"], "share": measured.record["share"]}
 
 
 def client_record(
@@ -75,6 +75,7 @@ def client_record(
             "tune": scores.get("tune"),
             "test": scores.get("test"),
             "by_cluster": scores.get("by_cluster", {}),
+            "share": scores.get("share", 1.0),
         }
     )
 

@@ -53,7 +53,7 @@ def edges(f: Federation) -> tuple[Edges, Edges]:
         later["evaluate"] = ("cluster", "start")
     if f.aggregation.server.method != "none":
         later["aggregate"] = ("aggregate",)
-    if f.personal.method != "last" or f.aggregation.rule.shares is not None:
+    if f.personal.trains or f.aggregation.rule.shares is not None:
         later["train"] = ("train",)
     return then, later
 

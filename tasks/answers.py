@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from data.home import Home
 from data.manifests import Manifest
 from fedcore.errors import StoreError
+from fedcore.personal import SHARES
 from tasks._client import Outcome
 from tasks._stage import ClientJob
 from tasks.enrol import Enrolment
@@ -65,6 +66,9 @@ def losses(manifest: Manifest, job: ClientJob) -> str | None:
     names = {"baseline": {"base"}, "evaluate": {"cluster", "other_cluster", "personal"}}[job.stage]
     if isinstance(job, EvaluateJob):
         by_cluster = manifest.record.get("by_cluster")
+        share = manifest.record.get("share")
+        if not isinstance(share, float) or share not in (SHARES if job.mixes else (1.0,)):
+            return "its share of its own adapter is none that was asked for"
         if not isinstance(by_cluster, Mapping) or not set(by_cluster) <= set(job.clusters) or not all(map(_loss, by_cluster.values())):
             return "its losses of the clusters' adapters are not as asked"
     for split, of in splits(manifest).items():
@@ -77,7 +81,7 @@ def losses(manifest: Manifest, job: ClientJob) -> str | None:
 
 def splits(manifest: Manifest) -> dict[str, Any]:
     """The losses by split in an answer."""
-    return {split: of for split, of in manifest.record.items() if split != "by_cluster"}
+    return {split: of for split, of in manifest.record.items() if split not in ("by_cluster", "share")}
 
 
 def measured(plain: Mapping[str, Outcome]) -> Callable[[Manifest, EvaluateJob], str | None]:

@@ -1,11 +1,11 @@
 """Assess: what a model of the benchmark is worth beyond its own client's pictures. It knows the emoji pack, and no client."""
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from data.home import Home
-from data.store import Ref
+from data.records import Model
+from tasks._models import load_model
 from tasks._stage import Job, Made
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ PLAIN = 4
 
 
 class DrawJob(Job):
-    """Pictures of reserved subjects of `style` by the sum of the models `parts`, each added up and counted at its weight."""
+    """Pictures of reserved subjects of `style` by `model`."""
 
     stage: ClassVar[str] = "draw"
     not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
 
     base: str
     base_digest: str
-    parts: tuple[tuple[float, tuple[Ref, ...]], ...]
+    model: Model
     style: str
     pictures: int
     steps: int
@@ -57,7 +57,7 @@ def drawn(job: DrawJob) -> Made:
     names = [d.names[0] for d in reserved(job.style)][: job.pictures]
     tokens, empty = encode(base, names).tokens, encode(base, [""]).tokens[0]
     seeds = [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
-    made = generate(base, tokens, empty, _model(job.parts), seeds=seeds, steps=job.steps, guidance=job.guidance)
+    made = generate(base, tokens, empty, load_model(job.model), seeds=seeds, steps=job.steps, guidance=job.guidance)
     with torch.no_grad():
         features = load_features().of(made).contiguous()
     return Made(
@@ -71,22 +71,12 @@ def assessed(job: AssessJob) -> Made:
     from data.base.load import load_exact
     from fedcore.evaluation import heldout_losses
 
-    base, model = load_exact(job.base, job.base_digest), _model(job.parts)
+    base, model = load_exact(job.base, job.base_digest), load_model(job.model)
     made = drawn(job)
     for what, examples in (("style", _reserved(job.base, job.base_digest, job.style)), ("plain", _plain(job.base, job.base_digest))):
         losses = heldout_losses(base.unet, base.scheduler, examples, model, timesteps=job.timesteps, seed=job.seed)
         made.record[what] = losses.mean().item()
     return made
-
-
-def _model(parts: Sequence[tuple[float, Sequence[Ref]]]) -> Any:
-    """One adapter, Σ weight · (sum of the refs'); None where there are no parts: the base."""
-    from fedcore import adapters
-    from fedcore.interaction import mixed
-
-    store = Home.current().server()
-    models = {i: adapters.summed([adapters.from_bytes(store.get(ref)) for ref in refs]) for i, (_, refs) in enumerate(parts)}
-    return mixed(models, {i: weight for i, (weight, _) in enumerate(parts)}) if models else None
 
 
 @lru_cache(maxsize=16)

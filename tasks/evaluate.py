@@ -6,8 +6,12 @@ from typing import Any, ClassVar
 from prefect import task
 
 from data.home import Home
+from data.records import Model
 from data.store import Ref
+from data.tables import Split
+from fedcore.personal import SHARES, best_share
 from tasks._client import Outcome, run_clients
+from tasks._models import load_model
 from tasks._stage import STAGE, ClientJob, Made
 
 
@@ -23,7 +27,8 @@ class BaselineJob(ClientJob):
 class EvaluateJob(BaselineJob):
     """`clusters` are the adapters to measure by cluster id, `cluster` is the client's own among them.
 
-    `personal` are the parts of its personal model, which are added up.
+    `personal` are the parts of its personal model, which are added up; with `mixes` its tuning pictures choose how much of
+    them it holds beside its cluster's adapter.
     """
 
     stage: ClassVar[str] = "evaluate"
@@ -32,24 +37,29 @@ class EvaluateJob(BaselineJob):
     clusters: dict[str, Ref]
     cluster: str
     personal: tuple[Ref, ...]
+    mixes: bool = False
+
+    def mixture(self, share: float) -> Model:
+        """So much of the personal parts, and for the rest the cluster's adapter."""
+        own = tuple((share, ref) for ref in self.personal)
+        return tuple(part for part in (*own, (1 - share, self.clusters[self.cluster])) if part[0] > 0)
 
 
-def losses(job: BaselineJob, candidates: Mapping[str, Sequence[Ref]]) -> dict[str, dict[str, float]]:
-    """Mean loss of each candidate, the sum of its parts (none: the base), by split, on equal noise.
+def losses(job: BaselineJob, models: Mapping[str, Model], wanted: Sequence[Split] = ("tune", "test")) -> dict[str, dict[str, float]]:
+    """Mean loss of each model on the `wanted` splits that the client has, on equal noise.
 
     Choices are made on `tune`, `test` is only reported.
     """
     from data.base.load import load_exact
     from data.clients import load_enrolled
     from data.encoded import examples
-    from fedcore import adapters
     from fedcore.evaluation import heldout_losses
 
-    client, base, store = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest), Home.current().server()
+    client, base = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest)
     splits = examples(client, base, home=Home.current())
-    found: dict[str, dict[str, float]] = {split: {} for split in ("tune", "test") if split in splits}
-    for name, parts in candidates.items():
-        adapter = adapters.summed([adapters.from_bytes(store.get(ref)) for ref in parts]) if parts else None
+    found: dict[str, dict[str, float]] = {split: {} for split in wanted if split in splits}
+    for name, model in models.items():
+        adapter = load_model(model)
         for split, by_name in found.items():
             of = heldout_losses(base.unet, base.scheduler, splits[split], adapter, timesteps=job.timesteps, seed=job.seed)
             by_name[name] = of.mean().item()
@@ -58,26 +68,33 @@ def losses(job: BaselineJob, candidates: Mapping[str, Sequence[Ref]]) -> dict[st
 
 def measure_base(job: BaselineJob) -> Made:
     """The base's losses by split."""
-    return Made(record={split: {"base": of["base"]} for split, of in losses(job, {"base": ()}).items()})
+    return Made(record=losses(job, {"base": ()}))
 
 
 def measure(job: EvaluateJob) -> Made:
     """The losses of the client's personal model, of its cluster's adapter, and the mean over the other clusters', by split.
 
-    `by_cluster` are the losses of all of them on the tuning pictures: by these a client may choose.
+    `by_cluster` are the losses of all of them on the tuning pictures: by these a client may choose. `share` is what its
+    personal model holds of its own parts.
     """
-    candidates = {"personal": job.personal, **{f"cluster-{i}": (ref,) for i, ref in sorted(job.clusters.items())}}
-    found = losses(job, candidates)
+    clusters = {f"cluster-{i}": ((1.0, ref),) for i, ref in sorted(job.clusters.items())}
+    found = losses(job, clusters)
+    share = 1.0
+    if job.mixes:
+        tried = losses(job, {str(s): job.mixture(s) for s in SHARES if s > 0}, ["tune"]).get("tune", {})
+        known = {float(s): loss for s, loss in tried.items()}
+        share = best_share({0.0: found["tune"][f"cluster-{job.cluster}"], **known} if known else {})
+    personal = losses(job, {"personal": job.mixture(share)})
     record: dict[str, Any] = {}
     for split, of in found.items():
         others = [of[f"cluster-{i}"] for i in sorted(job.clusters) if i != job.cluster]
         record[split] = {
             "cluster": of[f"cluster-{job.cluster}"],
             "other_cluster": sum(others) / len(others) if others else None,
-            "personal": of["personal"],
+            **personal[split],
         }
     by_cluster = {i: found["tune"][f"cluster-{i}"] for i in sorted(job.clusters)} if "tune" in found else {}
-    return Made(record={**record, "by_cluster": by_cluster})
+    return Made(record={**record, "by_cluster": by_cluster, "share": share})
 
 
 @task(name="baseline", task_run_name="baseline {label}", **STAGE)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.home import Home
-from data.records import RoundRecord, bound, rounds
-from data.store import Ref, write_atomically
+from data.records import Model, RoundRecord, bound, rounds
+from data.store import write_atomically
 from fedcore.errors import InputError
+from tasks._models import load_model
 
 
-def adapter_of(record: RoundRecord, client: str | None, cluster: int | None) -> tuple[Ref, ...]:
-    """The parts of the adapter to draw with: a client's personal one, a cluster's, or none (the base).
+def model_of(record: RoundRecord, client: str | None, cluster: int | None) -> Model:
+    """What to draw with: a client's personal model, a cluster's, or the base.
 
     Raises:
         InputError: there is no such client or cluster in the round.
@@ -22,11 +23,11 @@ def adapter_of(record: RoundRecord, client: str | None, cluster: int | None) -> 
             raise InputError(f"there is no client '{client}' in this run; its clients are {', '.join(sorted(record.clients))}")
         if known.personal is None:
             raise InputError(f"client '{client}' has no adapter of round {record.round}: {known.failed}")
-        return (known.personal, *known.beside)
+        return record.model_of(client)
     if cluster is not None:
         if cluster not in record.clusters:
             raise InputError(f"there is no cluster {cluster} in this run; its clusters are {', '.join(map(str, sorted(record.clusters)))}")
-        return (record.clusters[cluster].adapter,)
+        return ((1.0, record.clusters[cluster].adapter),)
     return ()
 
 
@@ -51,19 +52,18 @@ def generate(
     federation, records = bound(home.server(), name), rounds(home.server(), name)
     if not records:
         raise InputError(f"run '{name}' has no finished round yet; `fedcore run` continues it")
-    parts = adapter_of(records[-1], client, cluster)
+    model = model_of(records[-1], client, cluster)
     import torch
     from PIL import Image
 
     from data.base.load import load_base
-    from fedcore import adapters, generation
+    from fedcore import generation
     from fedcore.prompts import encode
 
     torch.set_num_threads(1)
     base = load_base(federation.base)
-    adapter = adapters.summed([adapters.from_bytes(home.server().get(ref)) for ref in parts]) if parts else None
     tokens, empty = encode(base, [prompt]).tokens, encode(base, [""]).tokens[0]
-    pictures = generation.generate(base, tokens, empty, adapter, seeds=[seed], steps=steps, guidance=guidance, on_step=on_step)
+    pictures = generation.generate(base, tokens, empty, load_model(model), seeds=[seed], steps=steps, guidance=guidance, on_step=on_step)
     png = io.BytesIO()
     Image.fromarray(pictures[0].permute(1, 2, 0).numpy()).save(png, "PNG")
     write_atomically(out, png.getvalue())

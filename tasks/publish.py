@@ -17,10 +17,11 @@ from prefect.settings import PREFECT_UI_URL
 from data.base.folder import base_folder
 from data.home import Home
 from data.peft_folder import kernels, write_peft
-from data.records import RoundRecord, bound, champion, mark_published, rounds
-from data.store import Ref, Store
-from fedcore.adapters import from_bytes, summed
+from data.records import Model, RoundRecord, bound, champion, mark_published, rounds
+from data.store import Store
+from fedcore.adapters import from_bytes
 from fedcore.config import FREE, Federation
+from tasks._models import load_model
 from tasks._tracking import Tracking, Versioned, connect
 
 ONE_BY_ONE = 32
@@ -89,36 +90,37 @@ def clients_table(record: RoundRecord) -> str:
     return out.getvalue()
 
 
-def adapters_of(record: RoundRecord) -> Iterator[tuple[str, tuple[Ref, ...], dict[str, str]]]:
-    """Owner, parts and lineage tags of every adapter of a round that becomes a version."""
+def adapters_of(record: RoundRecord) -> Iterator[tuple[str, Model, dict[str, str]]]:
+    """Owner, model and lineage tags of every adapter of a round that becomes a version."""
     for i, cluster in sorted(record.clusters.items()):
         members = ",".join(cluster.members) if len(cluster.members) <= ONE_BY_ONE else f"{len(cluster.members)} clients"
-        yield f"cluster-{i}", (cluster.adapter,), {"members": members}
+        yield f"cluster-{i}", ((1.0, cluster.adapter),), {"members": members}
     if len(record.clients) > ONE_BY_ONE:
         return
     for name, c in sorted(record.clients.items()):
         if c.personal is not None and c.asked:
             tags = {"cluster": str(c.cluster), "trained_from": c.training.echo if c.training else ""}
-            yield f"client-{name}", (c.personal, *c.beside), tags
+            yield f"client-{name}", record.model_of(name), tags
 
 
-def digest_of(parts: tuple[Ref, ...]) -> str:
-    """What names an adapter: its SHA-256, or that of its parts' names."""
-    return parts[0].sha256 if len(parts) == 1 else hashlib.sha256("".join(ref.sha256 for ref in parts).encode()).hexdigest()
+def digest_of(model: Model) -> str:
+    """What names a model: the SHA-256 of its adapter, or that of its parts' names and weights."""
+    if len(model) == 1 and model[0][0] == 1:
+        return model[0][1].sha256
+    return hashlib.sha256("".join(f"{ref.sha256} {weight} " for weight, ref in model).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Writes an adapter as a PEFT folder."""
+    """Writes a model's adapter as a PEFT folder."""
 
-    store: Store
     base: str
     shapes: Mapping[str, tuple[int, ...]]
-    parts: tuple[Ref, ...]
+    model: Model
 
     def __call__(self, folder: Path) -> None:
-        adapter = summed([from_bytes(self.store.get(ref)) for ref in self.parts])
-        write_peft(adapter, self.shapes, folder, base=self.base)
+        if (adapter := load_model(self.model)) is not None:
+            write_peft(adapter, self.shapes, folder, base=self.base)
 
 
 def versions_of(store: Store, name: str, base: str, record: RoundRecord) -> list[Versioned]:
@@ -129,10 +131,10 @@ def versions_of(store: Store, name: str, base: str, record: RoundRecord) -> list
         Versioned(
             registered=f"{name}.{owner}",
             title=f"{name}-{owner}-r{record.round}",
-            tags={"sha256": digest_of(parts), "round": str(record.round), "owner": owner, "fedcore.name": name, **about},
-            write=_Files(store, base, shapes, parts),
+            tags={"sha256": digest_of(model), "round": str(record.round), "owner": owner, "fedcore.name": name, **about},
+            write=_Files(base, shapes, model),
         )
-        for owner, parts, about in adapters_of(record)
+        for owner, model, about in adapters_of(record)
     ]
 
 
@@ -191,7 +193,7 @@ def publish_run(home: Home, name: str, only: int | None = None) -> tuple[str, st
         publish_round(tracking, store, federation, record, parent)
     best = champion(records)
     tracking.crown(
-        name, run_of(tracking, name, best, parent), {f"{name}.{owner}": digest_of(parts) for owner, parts, _ in adapters_of(best)}
+        name, run_of(tracking, name, best, parent), {f"{name}.{owner}": digest_of(model) for owner, model, _ in adapters_of(best)}
     )
     tracking.describe(parent, tags={"fedcore.champion": str(best.round)})
     if len(records) >= federation.rounds:

@@ -42,7 +42,7 @@ class Expected(BaseModel):
     @classmethod
     def of(cls, job: TrainJob, rank: int, target: str, samples: int, before: Ref | None) -> "Expected":
         """From the job that the client was given, its rank, its pictures and what it handed over the round before."""
-        private = job.hands is not None or job.personal.method != "last"
+        private = job.hands is not None or job.personal.trains
         given = {name: getattr(job, name) for name in ("start", "hands", "base", "round")}
         return cls(**given, private=private, rank=rank, target=target, samples=samples, before=before.sha256 if before else None)
 

@@ -70,7 +70,7 @@ def compute(job: TrainJob) -> Made:
         state=unfinished.read(), save_every=SAVE_EVERY, save=unfinished.write,
     )  # fmt: skip
     personal = trained.adapter
-    if job.personal.method != "last":
+    if job.personal.trains:
         begun = beginning(job.personal, sent, trained.adapter, own, beside, seed=seed)
         unfinished = Checkpoint(private, job.key(), "personal")
         personal = fine_tune(
@@ -79,7 +79,7 @@ def compute(job: TrainJob) -> Made:
             state=unfinished.read(), save_every=SAVE_EVERY, save=unfinished.write,
         ).adapter  # fmt: skip
     outputs = {"adapter": store.put(adapters.to_bytes(trained.adapter, only=job.hands), "adapter", ".safetensors")}
-    if job.hands is not None or job.personal.method != "last":
+    if job.hands is not None or job.personal.trains:
         outputs["personal"] = store.put(adapters.to_bytes(personal), "adapter", ".safetensors")
     record = {"echo": job.start.sha256, "round": job.round, "samples": len(pictures), "curve": curve(trained.losses)}
     return Made(outputs, record)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
 
 from data.emoji.clients import order
@@ -21,6 +22,8 @@ A_STYLE = 7
 """Clients of each style."""
 TRAIN, LEAST, TUNE, TEST = 20, 6, 4, 8
 """Pictures of a client: to train on, on average and at least; to choose by; to report."""
+WRONG, VAGUE = 0.15, 0.1
+"""Shares of the clients that ask for another style than they draw in, and for nothing in particular."""
 RESERVED = 24
 """Drawings of each style that no client has: for generalisation."""
 DEVICES = {"phone": 0.5, "laptop": 1 / 3, "workstation": 1 / 6}
@@ -96,7 +99,7 @@ def shuffled(style: str, seed: int) -> list[Drawing]:
     return [rest[int(i)] for i in generator(seed, "subjects", style).permutation(len(rest))]
 
 
-def write_clients(folder: Path, seed: int, *, wrong: float = 0.15, vague: float = 0.1) -> list[str]:
+def write_clients(folder: Path, seed: int, *, wrong: float = WRONG, vague: float = VAGUE) -> list[str]:
     """`<id>.yaml` and `<id>.parquet` of every client; returns their ids."""
     folder.mkdir(parents=True, exist_ok=True)
     left = {style: shuffled(style, seed) for style in USERS}
@@ -110,6 +113,22 @@ def write_clients(folder: Path, seed: int, *, wrong: float = 0.15, vague: float 
         note = f"# Drawings in the style of {user.style}; licence and attribution in data/emoji/README.md\n"
         (folder / f"{user.id}.yaml").write_text(note + yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000))
     return [user.id for user in made]
+
+
+POOL = "pool"
+"""The client that has everybody's pictures: what could be learnt if they were collected."""
+
+
+def write_pool(folder: Path, clients: list[str]) -> None:
+    """The pictures of all `clients` whose files lie in `folder`, as one more client's."""
+    rows: list[tuple[bytes, str, Split | None]] = []
+    for client in clients:
+        table = pq.read_table(folder / f"{client}.parquet").to_pylist()
+        rows += [(r["image"], r["prompt"], r["split"]) for r in table if r["split"] == "train"]
+    write_table(folder / f"{POOL}.parquet", rows)
+    about = {"statement": "everybody's pictures", "pictures": f"{POOL}.parquet"}
+    note = "# Drawings of all styles; licences and attribution in data/emoji/README.md\n"
+    (folder / f"{POOL}.yaml").write_text(note + yaml.safe_dump(about, sort_keys=False))
 
 
 if __name__ == "__main__":

@@ -57,11 +57,12 @@ def concatenated(layers: Sequence[Layer], weights: Sequence[float]) -> Layer:
     return Layer(torch.cat([p.a for p in parts]), torch.cat([p.b * w for p, w in zip(parts, weights, strict=True)], dim=1))
 
 
-def summed(adapters: Sequence[Adapter]) -> dict[str, Layer]:
-    """Σ Δ_k exactly, as one adapter of rank Σ r_k; a model of several parts. One adapter comes back as it is."""
-    if len(adapters) == 1:
+def summed(adapters: Sequence[Adapter], weights: Sequence[float] | None = None) -> dict[str, Layer]:
+    """Σ w_k Δ_k exactly (w_k = 1 by default), as one adapter of rank Σ r_k; one that counts once comes back as it is."""
+    of = [1.0] * len(adapters) if weights is None else list(weights)
+    if of == [1.0]:
         return dict(adapters[0])
-    return {name: concatenated([a[name] for a in adapters], [1.0] * len(adapters)) for name in layer_names(adapters)}
+    return {name: concatenated([a[name] for a in adapters], of) for name in layer_names(adapters)}
 
 
 def single(layer: Layer) -> Layer:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fedcore.adapters import Adapter, Layer, Split, concatenated, layer_names, truncated
+from fedcore.adapters import Adapter, Layer, Split, concatenated, summed, truncated
 from fedcore.interaction.exchange import Weights
 
 
@@ -82,6 +82,4 @@ def _size(layer: Layer) -> tuple[int, int]:
 def mixed(adapters: Mapping[int, Adapter], weights: Mapping[int, float]) -> dict[str, Layer]:
     """Σ w_c Δ_c as one adapter: exact, by concatenated factors, at rank Σ r_c."""
     ids = sorted(c for c, w in weights.items() if w != 0)
-    return {
-        name: concatenated([adapters[c][name] for c in ids], [weights[c] for c in ids]) for name in layer_names(adapters[c] for c in ids)
-    }
+    return summed([adapters[c] for c in ids], [weights[c] for c in ids])

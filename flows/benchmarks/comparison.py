@@ -1,11 +1,12 @@
 """What the benchmark's cells come to: a row for each method and seed, set against plain federated LoRA of the same seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from data.records import RoundRecord
 from data.results import agreement
 from fedcore.statistics import Interval, paired
+from flows.benchmarks.quality import Quality
 
 PLAIN = "fedavg"
 """What every method is set against."""
@@ -16,7 +17,7 @@ class Row:
     """One method on one seed; losses are held-out ones, means over clients but for `worst`.
 
     `difference` is the personal loss minus that of `PLAIN`, client by client. `rounds` and `bytes_up` say when the method first
-    reached `PLAIN`'s last personal loss; None where it did not.
+    reached `PLAIN`'s last personal loss; None where it did not. By `tune` one may choose: no test picture counts in it.
     """
 
     method: str
@@ -25,6 +26,7 @@ class Row:
     base: float
     cluster: float
     personal: float
+    tune: float
     worst: float
     difference: Interval
     rounds: int | None
@@ -35,6 +37,7 @@ class Row:
     seconds: float
     total_bytes_up: int
     total_bytes_down: int
+    quality: Quality | None = None
 
 
 def losses(record: RoundRecord, what: str = "personal") -> dict[str, float]:
@@ -47,7 +50,14 @@ def reached(records: Sequence[RoundRecord], target: float) -> RoundRecord | None
     return next((r for r in records if r.mean("personal", "test") <= target), None)
 
 
-def row(method: str, question: str, seed: int, records: Sequence[RoundRecord], plain: Sequence[RoundRecord]) -> Row:
+def row(
+    method: str,
+    question: str,
+    seed: int,
+    records: Sequence[RoundRecord],
+    plain: Sequence[RoundRecord],
+    quality: Quality | None = None,
+) -> Row:
     """A method's row; `plain` are the rounds of plain federated LoRA on the same seed."""
     last, mine, theirs = records[-1], losses(records[-1]), losses(plain[-1])
     both = sorted(set(mine) & set(theirs))
@@ -61,6 +71,7 @@ def row(method: str, question: str, seed: int, records: Sequence[RoundRecord], p
         base=last.mean("base", "test"),
         cluster=last.mean("cluster", "test"),
         personal=last.mean("personal", "test"),
+        tune=last.mean("personal", "tune"),
         worst=max(mine.values()),
         difference=paired([mine[c] for c in both], [theirs[c] for c in both], seed=seed),
         rounds=target.round if target else None,
@@ -71,7 +82,14 @@ def row(method: str, question: str, seed: int, records: Sequence[RoundRecord], p
         seconds=sum(r.seconds for r in records),
         total_bytes_up=sum(r.bytes_up for r in records),
         total_bytes_down=sum(r.bytes_down for r in records),
+        quality=quality,
     )
+
+
+def best(rows: Sequence[Row]) -> dict[str, Row]:
+    """The best method of each question, by the tuning pictures."""
+    questions = dict.fromkeys(r.question for r in rows)
+    return {q: min((r for r in rows if r.question == q), key=lambda r: r.tune) for q in questions}
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -90,15 +108,46 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def qualities(rows: Sequence[Row]) -> str:
+    """What was assessed beyond the clients' own pictures, as a table."""
+    lines = ["| method | seed | other subjects | base styles | KID ×1000 [95 %] | retrieval | hybrid [95 %] |", "|---" * 7 + "|"]
+    for r in rows:
+        if (q := r.quality) is not None:
+            kid = f"{1000 * q.kid.mean:.0f} [{1000 * q.kid.low:.0f}, {1000 * q.kid.high:.0f}]"
+            hybrid = f"{q.hybrid.mean:+.3f} [{q.hybrid.low:+.3f}, {q.hybrid.high:+.3f}]"
+            cells = [
+                f"`{r.method}`",
+                str(r.seed),
+                f"{q.other_subjects:.4f}",
+                f"{q.base_styles:.4f}",
+                kid,
+                f"{100 * q.retrieval:.0f} %",
+                hybrid,
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
 def columns(rows: Sequence[Row]) -> Mapping[str, list[object]]:
-    """The rows as columns, intervals spread over three."""
-    out: dict[str, list[object]] = {}
-    for r in rows:
-        flat = {**vars(r), "difference": r.difference.mean, "difference_low": r.difference.low, "difference_high": r.difference.high}
-        for name, value in flat.items():
-            out.setdefault(name, []).append(value)
-    return out
+    """The rows as columns, intervals spread over three; what was not assessed is None."""
+    return {name: [flat[name] for flat in map(_flat, rows)] for name in _flat(rows[0])} if rows else {}
+
+
+def _flat(r: Row) -> dict[str, object]:
+    assessed = {f.name: getattr(r.quality, f.name, None) for f in fields(Quality)}
+    flat: dict[str, object] = {}
+    for name, value in ({f.name: getattr(r, f.name) for f in fields(Row) if f.name != "quality"} | assessed).items():
+        if name in SPREAD:
+            parts = (value.mean, value.low, value.high) if isinstance(value, Interval) else (None, None, None)
+            flat |= dict(zip((name, f"{name}_low", f"{name}_high"), parts, strict=True))
+        else:
+            flat[name] = value
+    return flat
+
+
+SPREAD = ("difference", "kid", "hybrid")
+"""Columns that are intervals."""

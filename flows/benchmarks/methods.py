@@ -1,17 +1,18 @@
 """Every method on the same harder federation, with the same budget: ordinary federations, one a cell, resumable."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from data.clients import remember_clients, serve
-from data.emoji.benchmark import write_clients
+from data.emoji.benchmark import POOL, WRONG, write_clients, write_pool
 from data.federations import client_folder, read_federation
 from data.home import Home
 from data.records import RoundRecord, bind, bound, rounds
 from data.store import write_atomically
+from fedcore.config import Federation
 from flows.training import federated_training
 from tasks._dispatch import warm
 
@@ -22,15 +23,20 @@ APART = ("interaction.method=none",)
 CLUSTERS = (*EQUAL, *FEDAVG, *APART, "clustering.on=both")
 """Clusters of equal rank that take nothing from each other: what every other choice is measured against."""
 FULL = ("clustering.on=both", "aggregation.method=svd_rest")
+WINNER = (*EQUAL, *FULL)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A cell of the benchmark: what is set differently from the federation's file, and the question that it belongs to."""
+    """A cell of the benchmark: what is set differently from the federation's file, and the question that it belongs to.
+
+    `wrong` is the share of clients that ask for another style than they draw in.
+    """
 
     name: str
     question: str
     settings: tuple[str, ...]
+    wrong: float = WRONG
 
 
 def _asked(question: str, of: Mapping[str, Sequence[str]]) -> dict[str, Method]:
@@ -107,30 +113,76 @@ METHODS: dict[str, Method] = {
 }
 
 
+CENTRAL = Method("centralised", "baselines", (*EQUAL, *FEDAVG, *APART, "clustering.method=alone"))
+"""Not federated: the bound that needs everybody's pictures in one place; clients train on for a round afterwards, as everywhere."""
+
+ABLATION = {
+    "local only": "local",
+    "one global adapter": "fedavg",
+    "clusters by wishes": "wishes",
+    "clusters by adapters": "adapters",
+    "+ more rank": "svd_rest",
+    "+ interaction": "similarity",
+}
+"""The pipeline built up part by part, and the methods that stand for its steps."""
+
+SENSITIVITY: dict[str, dict[str, Method]] = {
+    title: {value: Method(f"{name}-{value}", title, (*WINNER, *(s.format(value) for s in settings))) for value in values}
+    for title, name, settings, values in (
+        ("number of clusters", "k", ("clustering.k={}",), ("2", "4", "6", "8", "12")),
+        ("own share λ", "own", ("interaction.method=similarity", "interaction.own={}"), ("0.6", "0.8", "0.9", "1.0")),
+        ("rank", "rank", ("adapter.rank={}",), ("2", "4", "8", "16")),
+    )
+} | {
+    "local steps (equal pictures)": {
+        str(steps): Method(f"steps-{steps}", "local steps", (*WINNER, f"training.steps={steps}", f"rounds={80 // steps}"))
+        for steps in (5, 10, 20, 40)
+    },
+    "share of wrong statements": {
+        str(share): Method(f"wrong-{share}", "wrong statements", WINNER, wrong=share) for share in (0.0, 0.15, 0.3, 0.5)
+    },
+}
+"""One thing changed at a time."""
+
+
 def run_name(method: Method, seed: int) -> str:
     """The run of a cell."""
-    return f"bench-{seed}-{method.name}".replace("_", "-")
+    return f"bench-{seed}-{method.name}".replace("_", "-").replace(".", "")
 
 
-def prepare(home: Home, seed: int) -> Path:
+def prepare(home: Home, seed: int, wrong: float = WRONG) -> Path:
     """The federation file of a seed with its clients' files beside it, on the clients' side of the state folder."""
-    folder = home.private("_benchmark") / f"seed-{seed}"
+    folder = home.private("_benchmark") / (f"seed-{seed}" if wrong == WRONG else f"seed-{seed}-wrong-{wrong}")
     file = folder / "benchmark.yaml"
     if not file.exists():
-        write_clients(client_folder(file), seed)
+        write_pool(client_folder(file), write_clients(client_folder(file), seed, wrong=wrong))
         values = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "seed": seed}
         write_atomically(file, yaml.safe_dump(values).encode())
     return file
 
 
-def run_cell(home: Home, method: Method, seed: int, further: Sequence[str] = ()) -> Iterator[RoundRecord]:
+def run_cell(home: Home, method: Method, seed: int) -> list[RoundRecord]:
     """Compute what is missing of a cell; its rounds."""
-    file = prepare(home, seed)
-    federation = read_federation(file, [*method.settings, *further], run_name(method, seed))
+    file = prepare(home, seed, method.wrong)
+    federation = read_federation(file, method.settings, run_name(method, seed))
+    if method == CENTRAL:
+        pooled = read_federation(file, [*method.settings, *_pooled(federation)], f"{federation.name}-pooled")
+        _finish(home, pooled, file)
+        federation = read_federation(file, [*method.settings, "rounds=1", f"begin.run={pooled.name}"], federation.name)
+    return _finish(home, federation, file)
+
+
+def _pooled(federation: Federation) -> list[str]:
+    """One client with all pictures that trains as many steps as all of them do until their last round."""
+    steps = federation.training.steps * len(federation.clients)
+    return [f"clients=[{POOL}]", f"rounds={federation.rounds - 1}", f"training.steps={steps}", "client_timeout=3600"]
+
+
+def _finish(home: Home, federation: Federation, file: Path) -> list[RoundRecord]:
     bind(home.server(), federation)
     remember_clients(home, federation.name, client_folder(file))
     if len(rounds(home.server(), federation.name)) < bound(home.server(), federation.name).rounds:
         serve(home, federation.name)
         warm(federation.base)
         federated_training(federation.name)
-    yield from rounds(home.server(), federation.name)
+    return rounds(home.server(), federation.name)

@@ -1,10 +1,14 @@
-"""The benchmark's pictures: how losses fall by round and by bytes."""
+"""The benchmark's pictures: how losses fall by round and by bytes, what each part adds, how sensitive the result is."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from data.records import RoundRecord
+from fedcore.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Rounds = Mapping[str, Sequence[RoundRecord]]
 """Finished rounds by method."""
@@ -22,11 +26,7 @@ def points(records: Sequence[RoundRecord], against: Against, what: str) -> tuple
 
 def draw(runs: Rounds, against: Against, out: Path) -> None:
     """Personal and cluster losses side by side, as `<out>.png` and `<out>.svg`."""
-    from matplotlib import use
-    from matplotlib.figure import Figure
-
-    use("svg")
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = _figure(11, 4.2)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, what, title in zip(axes, ("personal", "cluster"), ("personal models", "clusters' adapters"), strict=True):
         for name, records in runs.items():
@@ -36,6 +36,52 @@ def draw(runs: Rounds, against: Against, out: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("mean held-out loss")
     axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    _save(figure, out)
+
+
+def bars(differences: Mapping[str, Sequence[Interval]], against: str, out: Path) -> None:
+    """Differences of personal losses to those of one method, a bar for each seed, with their intervals: below nought is better."""
+    figure = _figure(9, 4.2)
+    axis = figure.subplots()
+    seeds = max(len(each) for each in differences.values())
+    for i, each in enumerate(differences.values()):
+        for s, d in enumerate(each):
+            at, width = i + (s - (len(each) - 1) / 2) * 0.8 / seeds, 0.7 / seeds
+            axis.bar(at, d.mean, width, yerr=[[d.mean - d.low], [d.high - d.mean]], capsize=2, color=f"C{s}", ecolor="0.3")
+    axis.axhline(0, color="0.3", linewidth=0.8)
+    axis.set_xticks(range(len(differences)), [name.replace(" ", "\n", 1) for name in differences])
+    axis.set_ylabel(f"personal loss − that of {against}")
+    axis.set_title("by seed, with 95 % intervals over clients")
+    axis.grid(axis="y", alpha=0.3)
+    _save(figure, out)
+
+
+def sensitivities(found: Mapping[str, Mapping[str, tuple[float, float]]], out: Path) -> None:
+    """For each setting its values' personal and cluster losses."""
+    figure = _figure(2.6 * len(found), 3.4)
+    for axis, (title, values) in zip(figure.subplots(1, len(found), sharey=True, squeeze=False)[0], found.items(), strict=True):
+        for which, label in enumerate(("personal models", "clusters' adapters")):
+            axis.plot(list(values), [both[which] for both in values.values()], marker="o", markersize=4, label=label)
+        axis.set_title(title)
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("mean held-out loss")
+    figure.axes[-1].legend(fontsize=8)
+    _save(figure, out)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib import use
+    from matplotlib.figure import Figure
+
+    use("svg")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: "Figure", out: Path) -> None:
+    """As PNG and SVG; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out.with_suffix(".png"), dpi=110)
-    figure.savefig(out.with_suffix(".svg"), metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "fedcore"}):
+        figure.savefig(out.with_suffix(".svg"), metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""What a cell's models are worth beyond their clients' held-out pictures: other subjects, the base's styles, and pictures that they draw."""
+"""What a cell's models are worth beyond held-out pictures: other subjects, the base's styles, and pictures that they draw."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,36 +52,28 @@ def quality(home: Home, federation: Federation, record: RoundRecord) -> Quality:
     """
     common = {"base": str(base_folder(federation.base)), "base_digest": record.base, "steps": STEPS, "guidance": GUIDANCE}
     common |= {"pictures": PICTURES, "seed": federation.seed}
-    clients = {c: who for c, who in record.clients.items() if who.personal is not None and who.group is not None}
-    personal = {
-        c: AssessJob(**common, parts=((1.0, (who.personal, *who.beside)),), style=who.group, timesteps=federation.evaluation.timesteps)
-        for c, who in clients.items()
-        if who.personal is not None and who.group is not None
-    }
+    clients = {c: who.group for c, who in record.clients.items() if who.personal is not None and who.group is not None}
+    timesteps = federation.evaluation.timesteps
+    personal = {c: AssessJob(**common, model=record.model_of(c), style=group, timesteps=timesteps) for c, group in clients.items()}
     of = {style: speaker(record, style) for style in USERS}
     hybrids: dict[tuple[str, str, str], DrawJob] = {}
     for first, second in combinations(USERS, 2):
-        halves = tuple((0.5, (record.clusters[of[style]].adapter,)) for style in (first, second))
+        halves = tuple((0.5, record.clusters[of[style]].adapter) for style in (first, second))
         for subjects in (first, second):
-            hybrids[first, second, subjects] = DrawJob(**common, parts=halves, style=subjects)
+            hybrids[first, second, subjects] = DrawJob(**common, model=halves, style=subjects)
     waiting = {c: scheduled(commit, job, assessed) for c, job in personal.items()}
     mixing = {pair: scheduled(commit, job, drawn) for pair, job in hybrids.items()}
     assessments = {c: result() for c, result in waiting.items()}
     mixtures = {pair: result() for pair, result in mixing.items()}
     real = real_features()
-    retrieved = [float(style == who.group) for c, who in clients.items() for style in assessments[c].record["named"]]
+    by_style = {s: _together(home, [assessments[c] for c, group in clients.items() if group == s]) for s in USERS if s in clients.values()}
+    by_pair = {pair: _together(home, [mixtures[*pair, style] for style in pair]) for pair in combinations(USERS, 2)}
     return Quality(
         other_subjects=_mean([m.record["style"] for m in assessments.values()]),
         base_styles=_mean([m.record["plain"] for m in assessments.values()]),
-        kid=distance(
-            {s: _together(home, [assessments[c] for c in clients if clients[c].group == s]) for s in USERS}, real, federation.seed
-        ),
-        retrieval=_mean(retrieved),
-        hybrid=similarity(
-            {pair: _together(home, [mixtures[k] for k in mixtures if k[:2] == pair]) for pair in combinations(USERS, 2)},
-            real,
-            federation.seed,
-        ),
+        kid=distance(by_style, real, federation.seed),
+        retrieval=_mean([float(hand == group) for c, group in clients.items() for hand in assessments[c].record["named"]]),
+        hybrid=similarity(by_pair, real, federation.seed),
     )
 
 
@@ -101,7 +93,7 @@ def real_features() -> "dict[str, Features]":
 
 def distance(made: "Mapping[str, Features]", real: "Mapping[str, Features]", seed: int) -> Interval:
     """The mean kernel distance over styles that somebody drew in."""
-    each = [kernel_distance(made[style], real[style], seed=seed) for style in made if len(made[style])]
+    each = [kernel_distance(made[style], real[style], seed=seed) for style in made]
     spread = sum((i.high - i.mean) ** 2 for i in each) ** 0.5 / len(each)
     mean = _mean([i.mean for i in each])
     return Interval(mean, mean - spread, mean + spread)

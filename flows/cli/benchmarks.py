@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -97,43 +98,47 @@ def benchmark_clustering(
     )
 
 
+class Part(StrEnum):
+    """Parts of the benchmark of methods."""
+
+    screen = "screen"
+    shortlist = "shortlist"
+    sensitivity = "sensitivity"
+
+
 @benchmark.command("methods")
 def benchmark_methods(
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="May be repeated; 0 by default.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="The first is screened; 0, 1 and 2 by default. Repeatable.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this method, beside fedavg, which all are set against. Repeatable.")] = None,
+    part: Annotated[list[Part] | None, typer.Option(help="Only this part; all three by default. Repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables and plots.")] = Path("runs/benchmark"),
 ) -> None:
-    """Every method on federations/benchmark.yaml with the same budget; what is finished is not computed again, so stop it at will."""
-    settings()
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Every method on federations/benchmark.yaml with the same budget, the best on all seeds, and what the result depends on.
 
+    What is finished is not computed again, so stop it at will.
+    """
+    settings()
     from data.home import Home
-    from flows.benchmarks.comparison import PLAIN, columns, markdown, row
-    from flows.benchmarks.methods import METHODS, run_cell
-    from flows.benchmarks.plots import draw
+    from flows.benchmarks import suite
+    from flows.benchmarks.methods import METHODS
     from flows.temporary_server import temporary_server
 
     if unknown := sorted(set(only or ()) - set(METHODS)):
         from fedcore.errors import InputError
 
         raise InputError(f"there is no method '{unknown[0]}'; there are {', '.join(METHODS)}")
-    chosen = [PLAIN, *(name for name in METHODS if name != PLAIN and name in (only or METHODS))]
-    rows, home = [], Home.current()
+    home, parts, of = Home.current(), set(part or Part), seeds or [0, 1, 2]
+
+    def told(line: str) -> None:
+        console.print(line, soft_wrap=True)
+
     with temporary_server():
-        for seed in seeds or [0]:
-            runs = {}
-            for name in chosen:
-                runs[name] = list(run_cell(home, METHODS[name], seed))
-                rows.append(row(name, METHODS[name].question, seed, runs[name], runs[PLAIN]))
-                d = rows[-1].difference
-                console.print(
-                    f"seed {seed} {name:18} personal {rows[-1].personal:.4f} ({d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] to {PLAIN}), "
-                    f"{rows[-1].clusters} clusters, {rows[-1].seconds:.0f} s",
-                    soft_wrap=True,
-                )
-            draw(runs, "rounds", out / f"seed-{seed}-rounds")
-            draw(runs, "bytes", out / f"seed-{seed}-bytes")
-    pq.write_table(pa.table(columns(rows)), out / "methods.parquet")
-    (out / "methods.md").write_text(markdown(rows) + "\n")
-    console.print(f"wrote methods.md, methods.parquet and plots to {out}")
+        names = only or list(METHODS)
+        if Part.screen in parts or (Part.shortlist in parts and not only):
+            screened = suite.screen(home, of[0], names, out, told)
+            names = only or suite.shortlist(screened)
+        if Part.shortlist in parts:
+            suite.repeat(home, of, names, out, told)
+        if Part.sensitivity in parts and not only:
+            suite.vary(home, of[0], out, told)
+    console.print(f"wrote tables and plots to {out}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from data.records import ClientRecord, RoundRecord, bind, bound, champion, extend, names, read_round, rounds, write_round
+from data.records import ClientRecord, ClusterRecord, RoundRecord, bind, bound, champion, extend, names, read_round, rounds, write_round
 from data.store import Ref, Store
 from fedcore.config import Federation, federation
 from fedcore.errors import ConfigError
@@ -153,3 +153,19 @@ def test_a_round_without_tuning_losses_is_no_champion_where_another_has_some() -
     assert champion([record(1, {"a": None}), record(2, {"a": 0.5})]).round == 2
     assert champion([record(1, {"a": 0.5}), record(2, {"a": None})]).round == 1
     assert champion([record(1), record(2)]).round == 1
+
+
+def test_a_personal_model_is_its_parts_and_what_is_lacking_to_one_of_its_cluster_s_adapter() -> None:
+    own, beside, common = (Ref(uri=f"blobs/{x}", sha256=x * 64, kind="x", bytes=1) for x in "abc")
+    cluster = ClusterRecord(members=["k"], adapter=common, own=common, rank=1, aggregation_error=None)
+
+    def model(**values: Any) -> object:
+        return record(clients={"k": ClientRecord(cluster=3, **values)}, clusters={3: cluster}).model_of("k")
+
+    assert model() == ()
+    assert model(personal=own) == ((1.0, own),)
+    assert model(personal=own, beside=(beside,)) == ((1.0, own), (1.0, beside))
+    assert model(personal=own, beside=(beside,), share=0.25) == ((0.25, own), (0.25, beside), (0.75, common))
+    assert model(personal=own, share=0.0) == ((1.0, common),)
+    gone = record(clients={"k": ClientRecord(cluster=7, personal=own, share=0.25)}, clusters={3: cluster})
+    assert gone.model_of("k") == ((1.0, own),)

@@ -94,6 +94,7 @@ def test_a_client_that_failed_counts_nowhere_and_is_named(tmp_path: Path) -> Non
         "samples": 0,
         "cluster": None,
         "adapter_sha256": None,
+        "own_share": 1.0,
         "loss": {"base": None, "cluster": None, "other_cluster": None, "personal": None},
     }
 

@@ -12,6 +12,7 @@ from fedcore.adapters import from_bytes, split, summed, to_bytes
 from fedcore.aggregation import AGGREGATIONS
 from fedcore.clustering import BY_LOSS, CLUSTERINGS
 from fedcore.interaction import INTERACTIONS
+from fedcore.personal import SHARES
 from tests.e2e.conftest import World, write_world
 
 MIXED = "adapter.rank={phone: 2, laptop: 4}"
@@ -23,6 +24,7 @@ TOGETHER = {
     "two": (
         "aggregation.method=ffa", "aggregation.server.method=adam", "aggregation.server.lr=0.01", "aggregation.weights=uniform",
         "clustering.method=ifca", "interaction.method=rest_of_the_world", "interaction.own=0.8",
+        "personal.method=mixture",
     ),
 }  # fmt: skip
 
@@ -108,6 +110,25 @@ def test_clients_that_choose_are_where_their_tuning_loss_was_lowest(together: di
         assert str(record.cluster) == min(losses, key=lambda i: (losses[i], int(i)))
 
 
+def test_a_mixture_is_no_worse_on_its_tuning_pictures_than_its_cluster_s_adapter(
+    together: dict[str, list[RoundRecord]], mixed_world: World, tmp_path: Path
+) -> None:
+    for record in together["two"]:
+        for client, who in record.clients.items():
+            assert who.tune is not None
+            assert who.tune["personal"] is not None
+            assert who.tune["cluster"] is not None
+            assert who.tune["personal"] <= who.tune["cluster"]
+            assert who.share in SHARES
+            assert sum(weight for weight, ref in record.model_of(client) if ref not in who.beside) == pytest.approx(1)
+            assert (who.share == 1) == (record.clusters[who.cluster or 0].adapter not in [ref for _, ref in record.model_of(client)])
+    shares = {who.share for who in together["two"][-1].clients.values()}
+    assert shares - {1.0}, "a mixture that is none shows nothing"
+    out = tmp_path / "cat.png"
+    drawn = mixed_world.fedcore("generate", "two", "--client", "c01", "--prompt", "a cat", "--steps", "2", "--out", str(out))
+    assert (drawn.code, out.exists()) == (0, True), drawn.output
+
+
 def test_who_is_not_asked_keeps_what_it_had(mixed_world: World, server: dict[str, str]) -> None:
     first, second = ran_with(mixed_world, server, "half", ("participation.share=0.5", "clustering.min_size=1"))
     for record in (first, second):
@@ -132,7 +153,12 @@ def test_a_run_can_begin_where_another_ended(together: dict[str, list[RoundRecor
     assert "begin: run 'two' has no cluster 77; its clusters: " in nowhere.output
 
 
-PERSONAL = {"ditto": ("personal.method=ditto",), "dual": ("personal.method=dual",), "alone": ("clustering.method=alone",)}
+PERSONAL = {
+    "ditto": ("personal.method=ditto",),
+    "dual": ("personal.method=dual",),
+    "mixture": ("personal.method=mixture",),
+    "alone": ("clustering.method=alone",),
+}
 NO_EXCHANGE = ("interaction.method=none",)
 EACH = {
     **{f"aggregation-{m}": (f"aggregation.method={m}", *(NO_EXCHANGE if AGGREGATIONS[m].shares else ())) for m in AGGREGATIONS},

@@ -5,7 +5,7 @@ import torch
 
 from fedcore.adapters import Adapter
 from fedcore.config import PersonalConfig
-from fedcore.personal import beginning, settings_of
+from fedcore.personal import SHARES, beginning, best_share, settings_of
 from fedcore.training import Settings
 from tests.tiny import dense, random_adapter
 
@@ -38,3 +38,14 @@ def test_the_dual_adapter_begins_without_update_beside_the_shared_one() -> None:
 def test_the_settings_are_the_shared_ones_but_for_steps_and_pull(method: str, prox: float) -> None:
     made = settings_of(PersonalConfig(method=method, steps=9, prox=0.3), SETTINGS)  # type: ignore[arg-type]
     assert (made.steps, made.prox, made.lr, made.batch) == (9, prox, SETTINGS.lr, SETTINGS.batch)
+
+
+def test_a_mixture_s_share_is_the_one_with_the_lowest_loss_and_half_without_measurements() -> None:
+    parabola = {share: (share - 0.6) ** 2 for share in SHARES}
+    assert best_share(parabola) == 0.5
+    assert best_share(dict.fromkeys(SHARES, 1.0)) == 0.0
+    assert best_share({}) == 0.5
+
+
+def test_only_ditto_and_dual_train_something_of_the_client_s_own() -> None:
+    assert [PersonalConfig(method=m).trains for m in ("last", "mixture", "ditto", "dual")] == [False, False, True, True]

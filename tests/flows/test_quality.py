@@ -10,7 +10,7 @@ from safetensors.numpy import load
 from data.base.folder import EMBEDDED, digest
 from data.emoji.benchmark import USERS
 from data.home import HOME, Home
-from data.store import Ref
+from data.records import Model
 from fedcore import adapters
 from fedcore.injection import initial, target_shapes
 from flows.benchmarks.quality import distance, similarity, speaker
@@ -55,9 +55,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home.current()
 
 
-def job(kind: type[DrawJob], parts: tuple[tuple[float, tuple[Ref, ...]], ...], **more: object) -> DrawJob:
+def job(kind: type[DrawJob], model: Model, **more: object) -> DrawJob:
     common = {"base": "embedded", "base_digest": digest(EMBEDDED), "style": USERS[0], "pictures": 2, "steps": 1, "guidance": 2.0, "seed": 0}
-    return kind.model_validate({**common, "parts": parts, **more})
+    return kind.model_validate({**common, "model": model, **more})
 
 
 def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
@@ -67,10 +67,10 @@ def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
     one, two = (store.put(adapters.to_bytes(random_adapter(shapes, 2, name, size=0.02)), "adapter", ".safetensors") for name in ("1", "2"))
     nothing = store.put(adapters.to_bytes(initial(shapes, rank=2, scale=1.0, seed=0)), "adapter", ".safetensors")
     made = {
-        name: commit(job(DrawJob, parts), drawn).outputs["features"]
-        for name, parts in {
-            "base": (), "nothing": ((1.0, (nothing,)),), "one": ((1.0, (one,)),), "both": ((1.0, (one, two)),),
-            "halves": ((0.5, (one,)), (0.5, (one,))),
+        name: commit(job(DrawJob, model), drawn).outputs["features"]
+        for name, model in {
+            "base": (), "nothing": ((1.0, nothing),), "one": ((1.0, one),), "both": ((1.0, one), (1.0, two)),
+            "halves": ((0.5, one), (0.5, one)),
         }.items()
     }  # fmt: skip
     features = {name: load(store.get(ref))["features"] for name, ref in made.items()}
@@ -78,7 +78,7 @@ def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
     np.testing.assert_allclose(features["one"], features["halves"], rtol=1e-3, atol=1e-4)
     assert np.abs(features["one"] - features["base"]).max() > 0.01
     assert np.abs(features["both"] - features["one"]).max() > 0.01
-    measured = {name: commit(job(AssessJob, parts, timesteps=1), assessed) for name, parts in {"base": (), "one": ((1.0, (one,)),)}.items()}
+    measured = {name: commit(job(AssessJob, model, timesteps=1), assessed) for name, model in {"base": (), "one": ((1.0, one),)}.items()}
     assert measured["one"].outputs["features"] == made["one"]
     assert measured["one"].record["style"] != measured["base"].record["style"]
     assert measured["one"].record["plain"] > measured["base"].record["plain"]

@@ -72,8 +72,8 @@ GOOD = {"cluster": 0.5, "other_cluster": None, "personal": 0.25}
 
 def test_losses_as_asked_for_are_taken() -> None:
     assert losses(manifest(BASELINE, test={"base": 0.5}, tune={"base": 0.1}), BASELINE) is None
-    assert losses(manifest(EVALUATE, test=GOOD, by_cluster={"0": 0.5}), EVALUATE) is None
-    assert losses(manifest(EVALUATE, by_cluster={}), EVALUATE) is None  # a client without held-out pictures
+    assert losses(manifest(EVALUATE, test=GOOD, by_cluster={"0": 0.5}, share=1.0), EVALUATE) is None
+    assert losses(manifest(EVALUATE, by_cluster={}, share=1.0), EVALUATE) is None  # a client without held-out pictures
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,12 @@ def test_losses_as_asked_for_are_taken() -> None:
         {"test": GOOD, "by_cluster": {"7": 0.5}},
         {"test": GOOD, "by_cluster": {"0": float("nan")}},
         {"test": GOOD, "by_cluster": None},
+        {"test": GOOD, "share": 0.5},
+        {"test": GOOD, "share": None},
     ],
 )
 def test_other_losses_are_refused(record: dict[str, Any]) -> None:
-    assert losses(manifest(EVALUATE, **{"by_cluster": {}, **record}), EVALUATE) is not None
+    assert losses(manifest(EVALUATE, **{"by_cluster": {}, "share": 1.0, **record}), EVALUATE) is not None
 
 
 def test_an_answer_is_read_as_it_was_given() -> None:
@@ -148,6 +150,6 @@ def test_a_strangers_words_can_be_shown_anywhere() -> None:
 
 def test_an_evaluation_of_other_splits_than_the_baseline_s_is_refused() -> None:
     plain = {"c1": Outcome(client="c1", status="ok", manifest=manifest(BASELINE, test={"base": 0.5}))}
-    assert measured(plain)(manifest(EVALUATE, test=GOOD, by_cluster={}), EVALUATE) is None
+    assert measured(plain)(manifest(EVALUATE, test=GOOD, by_cluster={}, share=1.0), EVALUATE) is None
     assert "other splits" in str(measured(plain)(manifest(EVALUATE), EVALUATE))
     assert "other splits" in str(measured(plain)(manifest(EVALUATE, test=GOOD, tune=GOOD), EVALUATE))
