@@ -6,7 +6,21 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-from data.emoji.benchmark import A_STYLE, LEAST, TEST, TUNE, USERS, reserved, shuffled, sizes, statements, users, write_clients
+from data.emoji.benchmark import (
+    A_STYLE,
+    LEAST,
+    POOL,
+    TEST,
+    TUNE,
+    USERS,
+    reserved,
+    shuffled,
+    sizes,
+    statements,
+    users,
+    write_clients,
+    write_pool,
+)
 
 
 def test_clients_are_written_byte_for_byte_the_same_and_another_seed_gives_others(tmp_path: Path) -> None:
@@ -50,3 +64,13 @@ def test_the_stated_shares_say_the_wrong_thing_or_nothing() -> None:
     assert (len(wrong) - len(vague), len(vague)) == (6, 4)
     assert all(u.statement in known[u.style] for u in users(0, 0.0, 0.0))
     assert {u.device for u in made} == {"phone", "laptop", "workstation"}
+
+
+def test_the_pool_has_everybody_s_training_pictures_and_no_others(tmp_path: Path) -> None:
+    clients = write_clients(tmp_path, 0)
+    write_pool(tmp_path, clients)
+    everybody = [row["image"] for c in clients for row in pq.read_table(tmp_path / f"{c}.parquet").to_pylist() if row["split"] == "train"]
+    pooled = pq.read_table(tmp_path / f"{POOL}.parquet").to_pylist()
+    assert [row["image"] for row in pooled] == everybody
+    assert {row["split"] for row in pooled} == {"train"}
+    assert yaml.safe_load((tmp_path / f"{POOL}.yaml").read_text())["pictures"] == f"{POOL}.parquet"
