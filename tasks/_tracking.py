@@ -151,7 +151,7 @@ def connect(home: Home) -> Tracking:
     """Our experiment, made where missing."""
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what goes wrong is raised as well; it would log tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
     client = MlflowClient(home.tracking_uri, home.tracking_uri)
     own = _is_database(home.tracking_uri)
