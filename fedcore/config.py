@@ -106,7 +106,9 @@ class ParticipationConfig(_Part):
 class ClusteringConfig(_Part):
     """Who learns together: `method` groups clients `on` their wishes, what their adapters learnt, or both; or they choose (`ifca`).
 
-    `k: auto` lets silhouette choose up to `most`. `soft`: temperature of soft membership; none by default.
+    `k: auto` lets silhouette choose up to `most`. For the first `warmup` rounds all learn together: one round's few steps say
+    little of what a client draws, and everybody begins better from what all have in common. `soft`: temperature of soft
+    membership; none by default.
     """
 
     method: str = "k-means"
@@ -114,7 +116,12 @@ class ClusteringConfig(_Part):
     k: Positive | Literal["auto"] = "auto"
     most: Positive = 8
     min_size: Positive = 2
+    warmup: Annotated[int, Field(ge=0)] = 0
     soft: Annotated[float, Field(gt=0)] | None = None
+
+    def in_round(self, number: int) -> "ClusteringConfig":
+        """What holds in round `number`."""
+        return self if number > self.warmup else self.model_copy(update={"method": "k-means", "k": 1, "soft": None})
 
     @field_validator("method")
     @classmethod
@@ -294,6 +301,8 @@ class Federation(_Part):
                 raise ValueError(f"clustering.method '{BY_LOSS}' cannot find the number of clusters itself; set clustering.k")
             if not self.evaluation.others:
                 raise ValueError(f"clustering.method '{BY_LOSS}' needs every cluster's loss; set evaluation.others to true")
+            if self.clustering.warmup:
+                raise ValueError(f"clustering.method '{BY_LOSS}' has several clusters from the first round on; leave out clustering.warmup")
             if self.clustering.soft is not None:
                 raise ValueError(f"clustering.method '{BY_LOSS}' has no soft membership; leave out clustering.soft")
 

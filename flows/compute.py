@@ -86,7 +86,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
         insist_on_all(history, trained, failed)
     stages.need(len(trained), len(enrolled), "training")
 
-    clustered = stages.run(cluster, cluster_job(f, {c: requirements[c] for c in trained}, homes, before, jobs, trained))
+    clustered = stages.run(cluster, cluster_job(f, number, {c: requirements[c] for c in trained}, homes, before, jobs, trained))
     members: dict[str, list[str]] = clustered.record["members"]
     aggregated = aggregate_all(stages, clustered, before, jobs, trained, sent)
     adapters = {i: m.outputs["adapter"] for i, m in aggregated.items()}

@@ -19,6 +19,7 @@ from tasks.train import TrainJob
 
 def cluster_job(
     f: Federation,
+    number: int,
     wishes: dict[str, Ref],
     homes: Mapping[str, int],
     before: RoundRecord | None,
@@ -32,7 +33,9 @@ def cluster_job(
     previous = before.clusters_ref if before else None
     alike = before.alike if before and handed else None
     chosen = choices(f, sorted(wishes), homes)
-    return ClusterJob(requirements=wishes, previous=previous, settings=want, seed=f.seed, handed=handed, alike=alike, choices=chosen)
+    return ClusterJob(
+        requirements=wishes, previous=previous, settings=want.in_round(number), seed=f.seed, handed=handed, alike=alike, choices=chosen
+    )
 
 
 def aggregate_all(

@@ -18,7 +18,7 @@ from tests.e2e.conftest import World, write_world
 MIXED = "adapter.rank={phone: 2, laptop: 4}"
 TOGETHER = {
     "one": (
-        MIXED, "aggregation.method=svd_rest", "clustering.on=both", "clustering.soft=0.3", "personal.method=dual", "personal.steps=2",
+        MIXED, "aggregation.method=svd_rest", "clustering.on=both", "clustering.soft=0.3", "clustering.warmup=1", "clustering.k=2", "personal.method=dual", "personal.steps=2",
         "interaction.method=attention", "interaction.own_last=1.0", "participation.stragglers=0.5", "training.prox=0.01",
     ),
     "two": (
@@ -73,6 +73,10 @@ def test_a_personal_model_of_several_parts_is_what_its_client_draws_with(
     drawn = mixed_world.fedcore("generate", "one", "--client", "c01", "--prompt", "a cat", "--steps", "2", "--out", str(out))
     assert drawn.code == 0, drawn.output
     assert out.exists()
+
+
+def test_all_learn_together_until_they_are_grouped(together: dict[str, list[RoundRecord]]) -> None:
+    assert [len(record.clusters) for record in together["one"]] == [1, 2]
 
 
 def test_stragglers_do_a_part_and_small_devices_send_less(together: dict[str, list[RoundRecord]]) -> None:
