@@ -171,6 +171,7 @@ def test_other_methods_say_which_ones_do(method: str) -> None:
         ({"clustering": {"method": "ifca"}}, "set clustering.k"),
         ({"clustering": {"method": "ifca", "k": 2}, "evaluation": {"others": False}}, "set evaluation.others to true"),
         ({"clustering": {"method": "ifca", "k": 2, "soft": 0.1}}, "leave out clustering.soft"),
+        ({"clustering": {"method": "ifca", "k": 2, "warmup": 1}}, "leave out clustering.warmup"),
         ({"clustering": {"method": "k-mean"}}, "did you mean 'k-means'?"),
         ({"participation": {"share": 0}}, "participation.share"),
     ],
@@ -183,3 +184,11 @@ def test_the_own_share_moves_in_a_straight_line_with_the_absolute_round() -> Non
     moving = federation({**GOOD, "interaction": {"own": 0.6, "own_last": 1.0, "over": 5}}, "f.yaml").interaction
     assert [round(moving.own_in(n), 6) for n in (1, 2, 3, 5, 6, 50)] == [0.6, 0.7, 0.8, 1.0, 1.0, 1.0]
     assert federation({**GOOD, "interaction": {"own": 0.6}}, "f.yaml").interaction.own_in(7) == 0.6
+
+
+def test_all_clients_are_one_cluster_while_the_clustering_warms_up() -> None:
+    made = federation({**GOOD, "clustering": {"method": "hdbscan", "on": "both", "soft": 0.1, "warmup": 2}}, "f.yaml").clustering
+    assert [(made.in_round(n).method, made.in_round(n).k, made.in_round(n).soft) for n in (1, 2, 3)] == [
+        ("k-means", 1, None), ("k-means", 1, None), ("hdbscan", "auto", 0.1),
+    ]  # fmt: skip
+    assert made.in_round(1).on == "both"
