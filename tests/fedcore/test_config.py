@@ -37,7 +37,7 @@ def test_an_unknown_key_is_named_with_the_nearest_right_one(values: dict[str, An
 
 
 def test_an_unknown_key_that_is_near_nothing_lists_the_known_ones() -> None:
-    assert refusal({"clustering": {"zzzz": 1}}) == "f.yaml: unknown key 'clustering.zzzz'; known here: k, method, min_size, most, on, soft"
+    assert refusal({"clustering": {"zzzz": 1}}) == "f.yaml: unknown key 'clustering.zzzz'; known here: k, method, min_size, most, on, soft, warmup"
 
 
 @pytest.mark.parametrize(
