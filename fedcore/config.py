@@ -58,21 +58,36 @@ class AdapterConfig(_Part):
         return 1.0 if self.alpha is None else float(np.float32(self.alpha / rank))
 
 
+def _straight(first: float, last: float | None, over: int, number: int) -> float:
+    """From `first` in round 1 in a straight line to `last` in round `over`, and there ever after."""
+    return first if last is None else first + (last - first) * min(1.0, (number - 1) / (over - 1))
+
+
 class TrainingConfig(_Part):
-    """Local training of one client in one round; see `fedcore.training.Settings`."""
+    """Local training of one client in one round; see `fedcore.training.Settings`.
+
+    With `lr_last` the learning rate moves there in a straight line, from the first round until round `over`.
+    """
 
     steps: Positive = 40
     batch: Positive = 8
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr_last: Annotated[float, Field(gt=0)] | None = None
+    over: Annotated[int, Field(ge=2)] = 10
     min_snr: Annotated[float, Field(ge=0)] = 5.0
     caption_dropout: Share = 0.1
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     prox: Annotated[float, Field(ge=0)] = 0.0
 
+    def in_round(self, number: int, steps: int) -> "TrainingConfig":
+        """What a client that manages so many `steps` is given in round `number`."""
+        lr = _straight(self.lr, self.lr_last, self.over, number)
+        return self.model_copy(update={"steps": steps, "lr": lr, "lr_last": None})
+
     def settings(self) -> Settings:
         """As plain values."""
-        return Settings(**self.model_dump())
+        return Settings(**self.model_dump(exclude={"lr_last", "over"}))
 
 
 class PersonalConfig(_Part):
@@ -186,9 +201,7 @@ class InteractionConfig(_Part):
 
     def own_in(self, number: int) -> float:
         """The own share in round `number`."""
-        if self.own_last is None:
-            return self.own
-        return self.own + (self.own_last - self.own) * min(1.0, (number - 1) / (self.over - 1))
+        return _straight(self.own, self.own_last, self.over, number)
 
 
 class BeginConfig(_Part):

@@ -111,7 +111,7 @@ def train_job(f: Federation, client: str, sent: Sent, number: int, before: Round
         own=known.personal if known and keeps else None,
         trains=rule.trains(number),
         hands=rule.handed_over(number),
-        settings=f.training.model_copy(update={"steps": steps}),
+        settings=f.training.in_round(number, steps),
         personal=f.personal,
         round=number,
         seed=f.seed,

@@ -18,8 +18,9 @@ from tests.e2e.conftest import World, write_world
 MIXED = "adapter.rank={phone: 2, laptop: 4}"
 TOGETHER = {
     "one": (
-        MIXED, "aggregation.method=svd_rest", "clustering.on=both", "clustering.soft=0.3", "clustering.warmup=1", "clustering.k=2", "personal.method=dual", "personal.steps=2",
-        "interaction.method=attention", "interaction.own_last=1.0", "participation.stragglers=0.5", "training.prox=0.01",
+        MIXED, "aggregation.method=svd_rest", "clustering.on=both", "clustering.soft=0.3", "clustering.warmup=1", "clustering.k=2",
+        "personal.method=dual", "personal.steps=2", "interaction.method=attention", "interaction.own_last=1.0",
+        "participation.stragglers=0.5", "training.prox=0.01", "training.lr_last=1e-4",
     ),
     "two": (
         "aggregation.method=ffa", "aggregation.server.method=adam", "aggregation.server.lr=0.01", "aggregation.weights=uniform",

@@ -37,7 +37,10 @@ def test_an_unknown_key_is_named_with_the_nearest_right_one(values: dict[str, An
 
 
 def test_an_unknown_key_that_is_near_nothing_lists_the_known_ones() -> None:
-    assert refusal({"clustering": {"zzzz": 1}}) == "f.yaml: unknown key 'clustering.zzzz'; known here: k, method, min_size, most, on, soft, warmup"
+    assert (
+        refusal({"clustering": {"zzzz": 1}})
+        == "f.yaml: unknown key 'clustering.zzzz'; known here: k, method, min_size, most, on, soft, warmup"
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,13 @@ def test_the_own_share_moves_in_a_straight_line_with_the_absolute_round() -> Non
     moving = federation({**GOOD, "interaction": {"own": 0.6, "own_last": 1.0, "over": 5}}, "f.yaml").interaction
     assert [round(moving.own_in(n), 6) for n in (1, 2, 3, 5, 6, 50)] == [0.6, 0.7, 0.8, 1.0, 1.0, 1.0]
     assert federation({**GOOD, "interaction": {"own": 0.6}}, "f.yaml").interaction.own_in(7) == 0.6
+
+
+def test_the_learning_rate_moves_in_a_straight_line_and_a_client_is_given_the_round_s_own() -> None:
+    moving = federation({**GOOD, "training": {"lr": 4e-3, "lr_last": 1e-3, "over": 4, "steps": 9}}, "f.yaml").training
+    assert [moving.in_round(n, 9).lr for n in (1, 2, 4, 7)] == [pytest.approx(v) for v in (4e-3, 3e-3, 1e-3, 1e-3)]
+    assert (moving.in_round(2, 5).settings().steps, moving.in_round(2, 5).settings().lr) == (5, pytest.approx(3e-3))
+    assert moving.in_round(7, 9) == moving.in_round(5, 9)
 
 
 def test_all_clients_are_one_cluster_while_the_clustering_warms_up() -> None:
