@@ -108,7 +108,7 @@ def load_client(client: str, folder: Path | None = None) -> Client:
         values = yaml.safe_load(text)
     except FileNotFoundError:
         raise ConfigError("there is no such client file", at=path) from None
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError: no UTF-8, or a date that there is not
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: no UTF-8, or a date that there is not
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "its text"
         raise ConfigError(f"not readable as YAML ({where}); quote text that holds ':' or begins with a sign", at=path) from None
@@ -122,8 +122,8 @@ def load_client(client: str, folder: Path | None = None) -> Client:
         blob = table.read_bytes()
     except FileNotFoundError:
         raise TableError("there is no such table; make one with `fedcore import-images`", at=table) from None
-    except OSError as error:
-        raise TableError(f"not readable ({error.strerror})", at=table) from None
+    except (OSError, ValueError) as error:  # a ValueError: a name that no file can have
+        raise TableError(f"not readable ({getattr(error, 'strerror', None) or 'no file can be named so'})", at=path) from None
     rows = read_table(blob, str(table))
     digest = hashlib.sha256(hashlib.sha256(blob).digest() + repr((file.statement, file.device)).encode()).hexdigest()
     return Client(client, file.statement, rows, file.device, file.group, digest)

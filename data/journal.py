@@ -3,12 +3,18 @@
 import json
 from collections.abc import Iterable
 
+from pydantic import BaseModel, ValidationError
+
 from data import manifests
 from data.store import Store
 
 FORMAT = 1
 Keys = dict[str, dict[str, str]]
 """Stage → owner → key; the owner is a client, `cluster 0`, or the empty string where there is one job only."""
+
+
+class _Noted(BaseModel):
+    stages: Keys
 
 
 def _path(name: str, number: int) -> str:
@@ -42,16 +48,28 @@ class Journal:
             self._write()
 
     def _write(self) -> None:
-        self._store.write_text(self._path, json.dumps({"format": FORMAT, "stages": self._keys}))
+        self._store.write_text(self._path, _text(self._keys))
+
+
+def _text(keys: Keys) -> str:
+    return json.dumps({"format": FORMAT, "stages": keys})
+
+
+def put_back(store: Store, name: str, number: int, keys: Keys) -> None:
+    """The journal as it was before an execution that came to nothing, and with it what was set aside of these jobs."""
+    for stage, by_owner in keys.items():
+        for key in by_owner.values():
+            manifests.restore(store, stage, key)
+    store.write_text(_path(name, number), _text(keys))
 
 
 def read_journal(store: Store, name: str, number: int) -> Keys:
-    """What the last execution of a round noted; empty where it never began."""
+    """What the last execution of a round noted; empty where it never began, or its file is damaged: whoever goes on notes it again."""
     text = store.read_text(_path(name, number))
-    if text is None:
+    try:
+        return _Noted.model_validate_json(text or "").stages
+    except ValidationError:
         return {}
-    keys: Keys = json.loads(text)["stages"]
-    return keys
 
 
 def lacking(store: Store, keys: Keys) -> Keys:

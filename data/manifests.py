@@ -57,6 +57,20 @@ def write(store: Store, manifest: Manifest) -> None:
     store.write_text(path(manifest.stage, manifest.key), manifest.model_dump_json(indent=1))
 
 
-def remove(store: Store, stage: str, key: str) -> None:
-    """Make a finished stage count as not done; its blobs stay."""
-    store.remove(path(stage, key))
+def _aside(stage: str, key: str) -> str:
+    return f"set-aside/{stage}/{key}.json"
+
+
+def set_aside(store: Store, stage: str, key: str) -> None:
+    """Make a finished stage count as not done; its blobs stay, and `restore` brings it back."""
+    text = store.read_text(path(stage, key))
+    if text is not None:
+        store.write_text(_aside(stage, key), text)
+        store.remove(path(stage, key))
+
+
+def restore(store: Store, stage: str, key: str) -> None:
+    """Where a stage that was set aside has not been done again since, let it count again."""
+    text = store.read_text(_aside(stage, key))
+    if text is not None and store.read_text(path(stage, key)) is None:
+        store.write_text(path(stage, key), text)

@@ -16,7 +16,9 @@ FORMAT: Literal[2] = 2
 
 Model = tuple[tuple[float, Ref], ...]
 """Adapters and their weights, which added up make a model; none: the base."""
-Loss = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST = 1e6
+"""No loss is so high; sums of what clients tell stay finite."""
+Loss = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 
 CURVE = 100
 """The most points of a training's loss curve."""
@@ -132,7 +134,7 @@ def bind(store: Store, federation: Federation) -> None:
     path = f"runs/{federation.name}/federation.json"
     text = store.read_text(path)
     if text is not None:
-        before = validated(Federation, json.loads(text)["federation"], path)
+        before = _federation(store, federation.name, text)
         if before.digest() != federation.digest():
             changed = _difference(before.model_dump(mode="json"), federation.model_dump(mode="json"))
             raise ConfigError(
@@ -179,7 +181,23 @@ def bound(store: Store, name: str) -> Federation:
     if text is None:
         known = names(store)
         raise ConfigError(f"there is no run '{name}'; known: {', '.join(known) if known else 'none yet, start one with `fedcore run`'}")
-    return validated(Federation, json.loads(text)["federation"], name)
+    return _federation(store, name, text)
+
+
+def _federation(store: Store, name: str, text: str) -> Federation:
+    """The configuration in a run's file.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        values = json.loads(text)["federation"]
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"is damaged; remove it, and `fedcore run` with the federation's file and --name {name} finds again what was computed",
+            at=f"{store.root}/runs/{name}/federation.json",
+        ) from None
+    return validated(Federation, values, name)
 
 
 def names(store: Store) -> list[str]:
@@ -210,7 +228,9 @@ def read_round(store: Store, name: str, number: int) -> RoundRecord | None:
     except ValidationError:
         at = f"{store.root}/{_round_path(name, number)}"
         raise StoreError(
-            "is damaged, or another version's; use the version that wrote it, or start another run with --name", at=at
+            f"is damaged, or another version's; use the version that wrote it, or remove the file: `fedcore resume {name}` makes it "
+            "again from what its stages left",
+            at=at,
         ) from None
 
 

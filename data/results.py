@@ -69,7 +69,7 @@ def _clients(r: RoundRecord) -> list[dict[str, Any]]:
 def gain(loss: dict[str, float | None]) -> float | None:
     """How far the personal loss lies below the base's, as a share of the base's."""
     base, personal = loss["base"], loss["personal"]
-    return None if base is None or personal is None else 1 - personal / base
+    return None if not base or personal is None else 1 - personal / base
 
 
 def agreement(known: list[tuple[int, str]]) -> float:

@@ -130,7 +130,7 @@ class Store:
                 content: bytes = self._fs.cat_file(f"{self.root}/{name}", end=most)
         except FileNotFoundError:
             return None
-        return content.decode(errors="replace" if most else "strict")
+        return content.decode(errors="replace")  # what is damaged is none of what its reader expects
 
     def remove(self, name: str) -> None:
         """Remove a named file, if it is there."""

@@ -43,10 +43,12 @@ def read_table(blob: bytes, path: str) -> list[Row]:
     except (pa.ArrowException, OSError):
         raise TableError("not a readable Parquet file; make it anew with `fedcore import-images`", at=path) from None
     for column, kinds in (("image", (pa.binary(), pa.large_binary())), ("prompt", (pa.string(), pa.large_string()))):
-        if column not in table.column_names:
-            raise TableError(f"no column '{column}'; a table needs 'image' and 'prompt'", at=path)
+        if (times := table.column_names.count(column)) != 1:
+            raise TableError(f"{times or 'no'} column{'s' * (times > 1)} '{column}'; a table needs one 'image' and one 'prompt'", at=path)
         if table.schema.field(column).type not in kinds:
             raise TableError(f"column '{column}' is {table.schema.field(column).type}, expected {kinds[0]}", at=path)
+    if table.column_names.count("split") > 1:
+        raise TableError("several columns 'split'; leave one", at=path)
     images = cast("list[bytes | None]", table["image"].to_pylist())
     try:
         prompts = cast("list[str | None]", table["prompt"].to_pylist())

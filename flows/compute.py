@@ -17,6 +17,7 @@ from flows.record import (
     enrolments,
     insist_on_all,
     insist_on_base,
+    insist_on_measured,
     losses_by_split,
     not_asked,
     personal_parts,
@@ -38,6 +39,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     Raises:
         ConfigError: there is no such round, the one before it is not finished, or the base is another by now.
         RoundFailed: too few clients came through.
+        RepairFailed: the round was finished before, and not everything of it can be computed again.
     """
     began = time.monotonic()
     f, before = bound(home.server(), name), previous_round(home, name, number)
@@ -112,6 +114,8 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     watcher().step("done")
 
     scores = {c: losses_by_split(plain[c].manifest, evaluated[c].manifest) for c in trained}
+    if history:
+        insist_on_measured(history, scores, failed)
     earlier_records = before.clients if before else {}
     record = RoundRecord(
         round=number,

@@ -1,13 +1,13 @@
 """Puts together the record of a round from what its stages left."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from data.manifests import Manifest
 from data.records import ClientRecord, ClusterRecord, RoundRecord, TrainingRecord
 from data.store import Ref
 from fedcore.config import Federation
-from fedcore.errors import ConfigError, RoundFailed
+from fedcore.errors import ConfigError, RepairFailed
 from tasks.enrol import Enrolment
 from tasks.train import TrainJob
 
@@ -40,12 +40,26 @@ def insist_on_all(record: RoundRecord, trained: Container[str], failed: dict[str
     """A finished round is repaired with every client that it had, or stays as it is.
 
     Raises:
-        RoundFailed: one did not come through.
+        RepairFailed: one did not come through.
     """
     lost = sorted(c for c, who in record.clients.items() if who.asked and who.personal is not None and c not in trained)
     if lost:
-        raise RoundFailed(
+        raise RepairFailed(
             f"round {record.round} was finished with {lost[0]}, which cannot do its part again ({failed.get(lost[0])}); the record stays"
+        )
+
+
+def insist_on_measured(record: RoundRecord, scores: Mapping[str, Mapping[str, Any]], failed: dict[str, str | None]) -> None:
+    """A finished round is repaired with every measurement that it had, or stays as it is.
+
+    Raises:
+        RepairFailed: one is lacking.
+    """
+    lost = sorted(c for c, who in record.clients.items() if who.asked and who.test is not None and not scores.get(c))
+    if lost:
+        raise RepairFailed(
+            f"round {record.round} was finished with the losses of {lost[0]}, which cannot measure them again ({failed.get(lost[0])}); "
+            "the record stays"
         )
 
 

@@ -161,12 +161,18 @@ def _clusters(home: Home, keys: Keys) -> dict[str, str]:
 
 
 def forget(home: Home, chosen: list[Step]) -> None:
-    """Remove the manifests, so that these steps count as not done; their blobs stay."""
+    """Let these steps count as not done; what cannot be done again comes back (`flows.round`)."""
     for step in chosen:
         if step.stage == "publish":
             mark_unpublished(home.server(), step.key, step.round)
         else:
-            manifests.remove(home.server(), step.stage, step.key)
+            manifests.set_aside(home.server(), step.stage, step.key)
+
+
+def not_since(home: Home, chosen: list[Step], when: float) -> list[Step]:
+    """Those of these steps that count with a result from before `when`."""
+    found = {step: manifests.read(home.server(), step.stage, step.key) for step in chosen if step.stage != "publish"}
+    return [step for step, manifest in found.items() if manifest is not None and manifest.finished < when]
 
 
 def told(chosen: list[Step]) -> Iterator[str]:

@@ -7,9 +7,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from data.clients import serve
 from data.home import Home
-from data.journal import lacking, read_journal
+from data.journal import lacking, put_back, read_journal
 from data.records import RoundRecord, bound, is_published, read_round, rounds
 from data.results import write_results
+from fedcore.errors import RepairFailed
 from flows.alone import alone
 from flows.compute import compute_round
 from flows.progress import watcher
@@ -42,11 +43,27 @@ def federated_round(name: str, number: int) -> RoundRecord:
         if record is None:
             watcher().stage(f"round {number} of {bound(home.server(), name).rounds}", 0)
             with live(name, number), prepared(home):
-                record = compute_round(home, name, number)
+                record = computed(home, name, number)
         write_results(home, name)
         if not is_published(home.server(), name, record):
             report(home, name, record)
             published(home, name, number)
+        return record
+
+
+def computed(home: Home, name: str, number: int) -> RoundRecord:
+    """The round, computed; a finished one of which not everything can be computed again stays as it was, and so do its stages."""
+    noted = read_journal(home.server(), name, number)
+    try:
+        return compute_round(home, name, number)
+    except RepairFailed as error:
+        put_back(home.server(), name, number, noted)
+        record = read_round(home.server(), name, number)
+        if record is None:
+            raise
+        watcher().stage("repair", 1)
+        watcher().step(f"failed: {error}")
+        log.warning("%s", error)
         return record
 
 

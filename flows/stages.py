@@ -96,11 +96,19 @@ class Stages:
         outcomes: dict[str, Outcome] = {}
         asked = {job.client: job for job in jobs}
         for answer in chain(known, made):
-            outcome = refused(answer, problem(answer.manifest, asked[answer.client])) if answer.manifest else answer
+            outcome = (
+                refused(answer, self._lost(asked[answer.client]) or problem(answer.manifest, asked[answer.client]))
+                if answer.manifest
+                else answer
+            )
             outcomes[outcome.client] = outcome
             watcher().step(_told(outcome))
         self.journal.strike(kind, [client for client, outcome in outcomes.items() if outcome.status != "ok"])
         return {job.client: outcomes[job.client] for job in jobs}
+
+    def _lost(self, job: ClientJob) -> str | None:
+        """A result that nobody can read again is none."""
+        return "its result is not in the store" if self.federation.away and finished(job) is None else None
 
     def _mapped(self, stage: Any, jobs: Sequence[ClientJob]) -> Iterator[Outcome]:
         """As tasks of this flow, in groups; what Prefect's cache has is ignored: it may be the failure of another day."""

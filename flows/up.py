@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,6 +22,8 @@ from fedcore.errors import InputError
 HOST = "127.0.0.1"
 MARK = "FEDCORE_UP"
 """Every process of a family carries the family's own value of this variable, so that none is forgotten at the end."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, a terminal that is closed."""
 PATIENCE = 10  # seconds that a member may take to end
 
 
@@ -102,7 +105,7 @@ def up(home: Home, port: int, mlflow_port: int) -> int:
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         **({} if os.environ.get("MLFLOW_TRACKING_URI") else {PAGES: f"http://{HOST}:{mlflow_port}"}),
     }
-    for number in (signal.SIGINT, signal.SIGTERM):  # whoever was started in the background ignores the first one otherwise
+    for number in ENDING:  # whoever was started in the background ignores the first one otherwise
         signal.signal(number, _interrupt)
     supervisor = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(logs / "supervisor.conf")]
     family = subprocess.Popen(supervisor, env=environment, start_new_session=True)
@@ -121,15 +124,18 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def end(family: "subprocess.Popen[bytes]", mark: str) -> None:
     """End the supervisor with its members, then the flow runs that workers left: they lead sessions of their own."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave half of them behind
+    for number in ENDING:  # a second Ctrl-C must not leave half of them behind
         signal.signal(number, signal.SIG_IGN)
     family.terminate()
     family.wait()
-    left = [p for p in psutil.process_iter() if p.pid != os.getpid() and _mark_of(p) == mark]
-    for process in left:
-        process.terminate()
-    for process in psutil.wait_procs(left, timeout=PATIENCE)[1]:
-        process.kill()
+    while left := [p for p in psutil.process_iter() if p.pid != os.getpid() and _mark_of(p) == mark]:  # the dying may still start some
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(left, timeout=PATIENCE)[1]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=PATIENCE)
 
 
 def _mark_of(process: psutil.Process) -> str | None:

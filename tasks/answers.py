@@ -1,6 +1,5 @@
 """What the server insists on before it uses a client's answer; one that cannot be used costs nobody but that client anything."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ from pydantic import ValidationError
 
 from data.home import Home
 from data.manifests import Manifest
+from data.records import MOST
 from fedcore.errors import StoreError
 from fedcore.personal import SHARES
 from tasks._client import Outcome
@@ -96,4 +96,4 @@ def measured(plain: Mapping[str, Outcome]) -> Callable[[Manifest, EvaluateJob], 
 
 
 def _loss(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and value >= 0
+    return isinstance(value, float) and 0 <= value <= MOST

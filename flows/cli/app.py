@@ -55,13 +55,25 @@ def main() -> None:
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         tell(f"{error.filename}: {error.strerror}")
         raise SystemExit(1) from None
-    except Exception:
+    except Exception as error:
+        if reason := server_missing(error):
+            tell(reason)
+            raise SystemExit(1) from None
         try:
             insist_on_space()  # whichever database or library ran out first, this is the reason
         except FedcoreError as error:
             tell(str(error))
             raise SystemExit(1) from None
         raise
+
+
+def server_missing(error: Exception) -> str | None:
+    """That Prefect's server did not answer, where this was the reason."""
+    import httpx
+
+    if isinstance(error, httpx.TransportError) or str(error).startswith("Failed to reach API"):
+        return f"the Prefect server at {os.environ.get('PREFECT_API_URL')} does not answer; start it, or unset PREFECT_API_URL, and resume"
+    return None
 
 
 def insist_on_space() -> None:

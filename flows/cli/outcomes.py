@@ -35,13 +35,20 @@ def status(name: Annotated[str | None, typer.Argument(help="A run; without it, a
     settings()
     from data.home import Home
     from data.records import bound, names, rounds
+    from fedcore.errors import StoreError
 
     store = Home.current().server()
     chosen = names(store) if name is None else [name]
     if not chosen:
         console.print("no runs yet; start one with `fedcore run federations/demo.yaml`")
     for each in chosen:
-        federation, records = bound(store, each), rounds(store, each)
+        try:
+            federation, records = bound(store, each), rounds(store, each)
+        except StoreError as error:
+            if name is not None:
+                raise
+            console.print(f"{each}: {error}", markup=False, soft_wrap=True)  # one damaged run says nothing of the others
+            continue
         console.print(f"{each}: {len(records)} of {federation.rounds} rounds, {len(federation.clients)} clients")
         for record in records:
             failed = {c: who.failed for c, who in record.clients.items() if who.failed}

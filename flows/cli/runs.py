@@ -1,6 +1,7 @@
 """Runs: `run`, `resume`, `rerun`, `publish`."""
 
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -101,16 +102,20 @@ def rerun(
     """Compute a stage again, and everything that was computed from it; nothing else."""
     settings()
     from data.home import Home
-    from flows.recovery import affected, forget, told
+    from fedcore.errors import StoreError
+    from flows.recovery import affected, forget, not_since, told
 
     home = Home.current()
     chosen = affected(home, name, stage, number, client)
     for line in told(chosen):
         console.print(f"  to compute again: {line}", soft_wrap=True)
     if not dry_run:
+        began = time.time()
         with home.lock(name):
             forget(home, chosen)
             go_on(name)
+        if kept := list(told(not_since(home, chosen, began))):
+            raise StoreError(f"not everything could be computed again, and stays as it was: {'; '.join(kept)}; the reason stands above")
 
 
 @app.command()

@@ -11,8 +11,8 @@ from flows.cli.app import app, console, settings
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option(help="Where Prefect listens.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Where MLflow listens.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where Prefect listens.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Where MLflow listens.")] = 5000,
 ) -> None:
     """Start Prefect, MLflow and local workers, for people who watch and schedule; Ctrl-C ends all of it."""
     settings()

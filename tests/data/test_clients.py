@@ -91,3 +91,16 @@ def test_a_new_client_file_reads_back_and_never_replaces_one(tmp_path: Path) -> 
         new_client_file(tmp_path / "anna.parquet", wish)
     with pytest.raises(ConfigError, match="statement"):
         new_client_file(tmp_path / "ben.parquet", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 5000, r"c01\.yaml: not readable as YAML"),
+        ('statement: a\npictures: "a\\0b.parquet"\n', r"c01\.yaml: not readable \(no file can be named so\)"),
+    ],
+)
+def test_absurd_client_files_are_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "c01.yaml").write_text(text)
+    with pytest.raises((ConfigError, TableError), match=reason):
+        load_client("c01", tmp_path)

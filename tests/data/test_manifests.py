@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data.manifests import Manifest, path, read, write
+from data.manifests import Manifest, path, read, restore, set_aside, write
 from data.store import Ref, Store
 
 
@@ -49,3 +49,29 @@ def test_a_damaged_manifest_means_that_the_stage_is_not_done(tmp_path: Path) -> 
     store = Store(tmp_path)
     store.write_text(path("train", "key"), '{"stage": "tra')
     assert read(store, "train", "key") is None
+
+
+def test_what_is_set_aside_counts_again_unless_it_was_done_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = manifest()
+    set_aside(store, "train", made.key)  # nothing there: nothing happens
+    restore(store, "train", made.key)
+    assert read(store, "train", made.key) is None
+    write(store, made)
+    set_aside(store, "train", made.key)
+    assert read(store, "train", made.key) is None
+    restore(store, "train", made.key)
+    assert read(store, "train", made.key) == made
+    set_aside(store, "train", made.key)
+    anew = made.model_copy(update={"finished": 2e9})
+    write(store, anew)
+    restore(store, "train", made.key)
+    assert read(store, "train", made.key) == anew
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\x00", b"[]"])
+def test_a_manifest_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> None:
+    store = Store(tmp_path)
+    write(store, manifest())
+    (tmp_path / path("train", "k" * 64)).write_bytes(content)
+    assert read(store, "train", "k" * 64) is None

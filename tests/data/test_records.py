@@ -4,11 +4,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from data.records import ClientRecord, ClusterRecord, RoundRecord, bind, bound, champion, extend, names, read_round, rounds, write_round
+from data.records import (
+    ClientRecord,
+    ClusterRecord,
+    RoundRecord,
+    TrainingRecord,
+    bind,
+    bound,
+    champion,
+    extend,
+    names,
+    read_round,
+    rounds,
+    write_round,
+)
 from data.store import Ref, Store
 from fedcore.config import Federation, federation
-from fedcore.errors import ConfigError
+from fedcore.errors import ConfigError, StoreError
 
 REF = Ref(uri="blobs/00/00", sha256="0" * 64, kind="x", bytes=1)
 LOSSES = {"base": 1.0, "cluster": 0.9, "other_cluster": 1.1}
@@ -169,3 +183,23 @@ def test_a_personal_model_is_its_parts_and_what_is_lacking_to_one_of_its_cluster
     assert model(personal=own, share=0.0) == ((1.0, common),)
     gone = record(clients={"k": ClientRecord(cluster=7, personal=own, share=0.25)}, clusters={3: cluster})
     assert gone.model_of("k") == ((1.0, own),)
+
+
+def test_a_damaged_configuration_or_record_is_named_with_what_to_do(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    bind(store, configuration())
+    write_round(store, "demo", record())
+    for content in (b"", b"{}", b"[1]", b"\xff\xfe"):
+        (tmp_path / "runs" / "demo" / "federation.json").write_bytes(content)
+        for use in (lambda: bound(store, "demo"), lambda: bind(store, configuration())):
+            with pytest.raises(StoreError, match=r"runs/demo/federation\.json: is damaged; remove it, and `fedcore run`"):
+                use()
+    (tmp_path / "runs" / "demo" / "round-0001.json").write_bytes(b"{")
+    with pytest.raises(StoreError, match="remove the file: `fedcore resume demo` makes it again"):
+        read_round(store, "demo", 1)
+
+
+def test_absurdly_high_losses_are_none(tmp_path: Path) -> None:
+    for curve in ([1e308], [float("nan")], [-1.0]):
+        with pytest.raises(ValidationError):
+            TrainingRecord(echo="e", round=1, samples=1, curve=curve)

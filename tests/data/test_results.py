@@ -63,6 +63,7 @@ def test_the_gain_is_the_share_by_which_the_personal_loss_lies_below_the_bases()
     assert gain(losses(0.8, 0.6)) == pytest.approx(0.25)
     assert gain(losses(0.5, 0.6)) == pytest.approx(-0.2)
     assert gain(losses(0.5, None)) is None
+    assert gain(losses(0.0, 0.0)) is None  # whoever says so is not believed, and costs nobody anything
 
 
 def test_the_summary_of_a_run_with_known_groups(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Client tables: what is read, how rows are split, what is refused; and pictures as training sees them."""
 
+import io
 import struct
 import zlib
 from collections import Counter
@@ -226,3 +227,13 @@ def test_a_picture_with_rubbish_in_it_is_a_picture_or_refused(rubbish: bytes, at
     except TableError:
         return
     assert (made.mode, made.size) == ("RGB", (16, 16))
+
+
+@pytest.mark.parametrize("column", ["image", "prompt", "split"])
+def test_a_column_that_is_there_twice_is_refused(column: str) -> None:
+    values = {"image": pa.array([b"x"], pa.binary()), "prompt": pa.array(["a"]), "split": pa.array(["train"])}
+    names = [*values, column]
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([values[name] for name in names], names=names), out)
+    with pytest.raises(TableError, match=rf"columns '{column}'"):
+        read_table(out.getvalue(), "c01.parquet")

@@ -243,6 +243,27 @@ def test_rerun_computes_the_stage_and_what_follows_from_it(bench: Bench, whole: 
     assert outcome(world) == outcome(whole)
 
 
+@pytest.mark.parametrize("stage", ["encode", "train", "evaluate"])
+def test_what_a_client_cannot_do_again_stays_as_it_was(bench: Bench, whole: World, stage: str) -> None:
+    """Its wish is another one by now: the finished round keeps its record and its results, and later rounds go on."""
+    world = again(bench, whole, f"changed-{stage}")
+    before, record = computed(world), outcome(world)
+    client = world.root / "demo" / "c01.yaml"
+    client.write_text(yaml.safe_dump({**yaml.safe_load(client.read_text()), "statement": "watercolours"}))
+    asked = bench.fedcore(world, "rerun", "demo", "--from", stage)
+    assert asked.code == 1
+    assert "c01" in asked.output
+    assert "not everything could be computed again, and stays as it was" in asked.output
+    assert set(computed(world)) == set(before)
+    assert outcome(world) == record
+    left = bench.fedcore(world, "resume", "demo", "--dry-run")
+    assert "nothing to compute" in left.output
+    done = bench.fedcore(world, "run", str(world.file), "--set", "rounds=2")
+    assert done.code == 0, done.output
+    assert json.loads(outcome(world, 2))["clients"]["c01"]["failed"] is None
+    assert outcome(world) == record
+
+
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [

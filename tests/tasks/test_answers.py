@@ -84,6 +84,7 @@ def test_losses_as_asked_for_are_taken() -> None:
         {"test": {**GOOD, "personal": "0.1"}},
         {"test": {**GOOD, "personal": -1.0}},
         {"test": {**GOOD, "personal": True}},
+        {"test": {**GOOD, "personal": 1e308}},
         {"test": {"personal": 0.1}},
         {"test": {**GOOD, "more": 1.0}},
         {"train": GOOD},
