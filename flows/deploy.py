@@ -33,7 +33,7 @@ def deploy(begin_in: Path | None) -> None:
         raise InputError("is missing; deploying needs a clone of the repository, installed with `pip install -e .`", at=DEPLOYMENTS)
     with get_client(sync_client=True) as client:
         crash_the_silent()
-        there = {pool.name: pool for pool in client.read_work_pools()}
+        there = _there(client)
         for pool in POOLS:
             _pool(client, pool, there.get(pool), None if pool == "sites" else begin_in)
         running = _active_schedules(client)
@@ -44,6 +44,18 @@ def deploy(begin_in: Path | None) -> None:
         for deployment, schedule in _schedules(client):
             if schedule.slug in running.get(deployment, ()):
                 client.update_deployment_schedule(deployment, schedule.id, active=True)
+
+
+def missing_pools(begin_in: Path) -> None:
+    """Create the pools that the server lacks; the others stay as they are."""
+    with get_client(sync_client=True) as client:
+        there = _there(client)
+        for pool in sorted(set(POOLS) - set(there)):
+            _pool(client, pool, None, None if pool == "sites" else begin_in)
+
+
+def _there(client: SyncPrefectClient) -> dict[str, WorkPool]:
+    return {pool.name: pool for pool in client.read_work_pools()}
 
 
 def _pool(client: SyncPrefectClient, name: str, there: WorkPool | None, begin_in: Path | None) -> None:

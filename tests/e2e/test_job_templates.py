@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +19,9 @@ from prefect.workers.process import ProcessJobConfiguration
 from prefect_docker.worker import DockerWorkerJobConfiguration
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
+from flows.deploy import POOLS
 from flows.heartbeat import HEARTBEAT
+from tests.e2e.servers import clean_environment, prefect_server
 
 TEMPLATES = Path(__file__).parents[2] / "flows" / "job_templates"
 KINDS = {"process": ProcessJobConfiguration, "docker": DockerWorkerJobConfiguration, "kubernetes": KubernetesWorkerJobConfiguration}
@@ -85,3 +89,14 @@ def test_a_kubernetes_job_asks_for_its_gpu_and_takes_secrets(server: dict[str, s
     assert container["envFrom"] == [{"secretRef": {"name": "keys", "optional": True}}]
     assert {"name": "FEDCORE_STORE", "value": SHARED["store"]} in container["env"]
     assert container["args"][0] == "prefect"
+
+
+@pytest.mark.slow
+def test_prefect_itself_deploys_everything_to_a_bare_server(tmp_path: Path) -> None:
+    with prefect_server(tmp_path / "prefect") as api:
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        done = subprocess.run(command, env=clean_environment(PREFECT_API_URL=api), capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+            assert {pool.name for pool in client.read_work_pools()} == set(POOLS)
+            assert {d.name for d in client.read_deployments()} == {"federated-training", "federated-round", "train-shard", "site"}
