@@ -15,8 +15,6 @@ from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, Me
 from flows.benchmarks.quality import quality
 
 Told = Callable[[str], None]
-FRONT = ("local", PLAIN, "wishes")
-"""What convergence is shown for, beside the best."""
 
 
 def rows_of(home: Home, seed: int, methods: Sequence[Method], assess: bool, told: Told) -> Iterator[tuple[Row, list[RoundRecord]]]:
