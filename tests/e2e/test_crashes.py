@@ -248,6 +248,7 @@ def test_what_a_client_cannot_do_again_stays_as_it_was(bench: Bench, whole: Worl
     """Its wish is another one by now: the finished round keeps its record and its results, and later rounds go on."""
     world = again(bench, whole, f"changed-{stage}")
     before, record = computed(world), outcome(world)
+    (world.home / "clients" / "_folders" / "demo.txt").write_text(f"{world.root / 'demo'}\n")  # the copy's own files
     client = world.root / "demo" / "c01.yaml"
     client.write_text(yaml.safe_dump({**yaml.safe_load(client.read_text()), "statement": "watercolours"}))
     asked = bench.fedcore(world, "rerun", "demo", "--from", stage)
