@@ -1,5 +1,7 @@
 """What a round costs beside model computation: Prefect, MLflow, the store, the checks."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ from flows.alone import alone
 from flows.round import federated_round
 from flows.temporary_server import temporary_server
 from tasks._dispatch import warm
+
+DATABASE = "from data.home import Home; from tasks._tracking import connect; connect(Home.current())"
+"""Makes MLflow's database, in a process of its own: what the first round imports is part of its cost."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,12 @@ def covered(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def overhead(home: Home, name: str) -> Iterator[Cost]:
-    """Compute the rounds of a run that has not begun, and tell the cost of each; worker processes have the base when the first begins.
+    """Compute the rounds of a run that has not begun, and tell the cost of each.
 
+    Servers are warm, as under `fedcore up`: Prefect's answers, MLflow's database is there, worker processes have the base.
     A stage's manifest says how long it was computed (model computation with reading and writing its blobs) and when it was done.
     """
+    subprocess.run([sys.executable, "-c", DATABASE], check=True)
     with temporary_server(), alone(home, name):
         serve(home, name)
         for loaded in warm(bound(home.server(), name).base):

@@ -50,9 +50,7 @@ def benchmark_overhead(
         federation, home = read_federation(file, [], None), Home.current()
         bind(home.server(), federation)
         remember_clients(home, federation.name, client_folder(file))
-        console.print(
-            f"{federation.name}: {len(federation.clients)} clients, {federation.rounds} rounds; the first also makes MLflow's database"
-        )
+        console.print(f"{federation.name}: {len(federation.clients)} clients, {federation.rounds} rounds; the first also imports MLflow")
         for cost in overhead(home, federation.name):
             console.print(
                 f"round {cost.round}: {cost.wall:6.1f} s, of which {cost.computing:6.1f} s some stage was computed; "
