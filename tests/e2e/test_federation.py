@@ -46,7 +46,7 @@ def test_results_have_the_documented_shape(ran: Ran, world: World) -> None:
     assert first["clients_failed"] == {}
     assert [c["id"] for c in made["clients"]] == sorted(CLIENTS)
     for client in made["clients"]:
-        assert set(client) == {"id", "style", "samples", "cluster", "adapter_sha256", "loss"}
+        assert set(client) == {"id", "style", "samples", "cluster", "adapter_sha256", "own_share", "loss"}
         assert client["samples"] == 8
         assert set(client["loss"]) == {"base", "cluster", "other_cluster", "personal"}
         assert client["loss"]["personal"] != client["loss"]["base"]
