@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from data.home import CLIENTS, Home
 from data.store import write_atomically
 from data.tables import Row, read_table
-from fedcore.config import validated
 from fedcore.errors import ConfigError, TableError
+from fedcore.validation import validated
 
 
 class ClientFile(BaseModel):

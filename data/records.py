@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.store import Ref, Store
-from fedcore.config import FREE, Federation, validated
+from fedcore.config import FREE, Federation
 from fedcore.errors import ConfigError, StoreError
+from fedcore.validation import validated
 
 FORMAT: Literal[2] = 2
 

@@ -1,15 +1,14 @@
 """One federation's configuration, the server's part only: who takes part, methods, budgets. Never a prompt or picture of a client."""
 
-import difflib
 import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fedcore.aggregation import AGGREGATIONS, Rule
 from fedcore.aggregation.server import Optimiser, Step
@@ -19,6 +18,7 @@ from fedcore.injection import Target
 from fedcore.interaction import INTERACTIONS
 from fedcore.personal import TRAINED, Method
 from fedcore.training import Settings
+from fedcore.validation import one_of, validated
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 FREE = ("rounds", "client_timeout", "dispatch", "sites")
@@ -26,7 +26,6 @@ FREE = ("rounds", "client_timeout", "dispatch", "sites")
 RESERVED = {"prefect", "mlflow", "server", "clients", "logs"}
 
 Positive = Annotated[int, Field(ge=1)]
-M = TypeVar("M", bound=BaseModel)
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -141,7 +140,7 @@ class ClusteringConfig(_Part):
     @field_validator("method")
     @classmethod
     def _known(cls, value: str) -> str:
-        return _one_of(value, {**CLUSTERINGS, BY_LOSS: None})
+        return one_of(value, {**CLUSTERINGS, BY_LOSS: None})
 
 
 class ServerConfig(_Part):
@@ -178,7 +177,7 @@ class AggregationConfig(_Part):
     @field_validator("method")
     @classmethod
     def _known(cls, value: str) -> str:
-        return _one_of(value, AGGREGATIONS)
+        return one_of(value, AGGREGATIONS)
 
 
 class InteractionConfig(_Part):
@@ -197,7 +196,7 @@ class InteractionConfig(_Part):
     @field_validator("method")
     @classmethod
     def _known(cls, value: str) -> str:
-        return _one_of(value, INTERACTIONS)
+        return one_of(value, INTERACTIONS)
 
     def own_in(self, number: int) -> float:
         """The own share in round `number`."""
@@ -330,13 +329,6 @@ class Federation(_Part):
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def _one_of(value: str, known: Mapping[str, object]) -> str:
-    if value not in known:
-        near = difflib.get_close_matches(value, known, 1)
-        raise ValueError(f"'{value}' is not one of {', '.join(sorted(known))}" + (f"; did you mean '{near[0]}'?" if near else ""))
-    return value
-
-
 def federation(values: Mapping[str, Any], source: str) -> Federation:
     """Validate what a federation file holds.
 
@@ -344,47 +336,3 @@ def federation(values: Mapping[str, Any], source: str) -> Federation:
         ConfigError: one line that names `source`, the field, what is wrong and what would be right.
     """
     return validated(Federation, values, source)
-
-
-def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
-    """`model` from `values`, or a ConfigError of one line; unknown keys get the nearest right name suggested.
-
-    Where the model hides its input in errors, nothing that was written is quoted but a misspelt key.
-    """
-    hidden = model.model_config.get("hide_input_in_errors", False)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = max(error.errors(), key=_fit)
-        where = ".".join(_path(first["loc"])) or "the file"
-        if first["type"] == "extra_forbidden":
-            allowed = _fields_at(model, first["loc"][:-1])
-            near = difflib.get_close_matches(str(first["loc"][-1]), allowed, 1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(allowed))}"
-            named = "" if hidden and not near else f" '{where}'"
-            raise ConfigError(f"unknown key{named}; {hint}", at=source) from None
-        message = str(first["msg"]).removeprefix("Value error, ")
-        given = first.get("input")
-        shown = "" if hidden or isinstance(given, Mapping) or first["type"] == "value_error" else f" (got {given!r})"
-        raise ConfigError(f"{where}: {message}{shown}", at=source) from None
-
-
-def _fit(error: Any) -> tuple[bool, int]:
-    """How well an error fits what was written: where a field allows several types, that of the type which was not used says least."""
-    return not error["type"].endswith(("_type", "_parsing")), len(error["loc"])
-
-
-def _path(loc: tuple[int | str, ...]) -> list[str]:
-    """The field's place without pydantic's names for the alternatives of a type."""
-    return [str(part) for part in loc if not str(part).startswith(("constrained-", "literal[", "dict["))]
-
-
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known at a place in the configuration."""
-    here: Any = model
-    for part in path:
-        field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, BaseModel) else None
-        if field is None:
-            return []
-        here = field.annotation
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []

@@ -9,7 +9,6 @@
     ├── AdapterRefused        an adapter that a client handed over, or a file that holds one
     ├── StoreError            a blob or manifest that is missing or damaged
     └── RoundFailed           a round that cannot count: quorum missed, or nothing was learnt
-        └── RepairFailed      a finished round that cannot be computed again; it stays as it was
 
 Every message says what was wrong, where, and what to do.
 """
@@ -57,7 +56,3 @@ class StoreError(FedcoreError):
 
 class RoundFailed(FedcoreError):
     """A round that cannot count."""
-
-
-class RepairFailed(RoundFailed):
-    """A finished round that cannot be computed again."""

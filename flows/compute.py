@@ -38,8 +38,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
 
     Raises:
         ConfigError: there is no such round, the one before it is not finished, or the base is another by now.
-        RoundFailed: too few clients came through.
-        RepairFailed: the round was finished before, and not everything of it can be computed again.
+        RoundFailed: too few clients came through; or the round was finished before, and not everything of it can be computed again.
     """
     began = time.monotonic()
     f, before = bound(home.server(), name), previous_round(home, name, number)

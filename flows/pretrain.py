@@ -3,6 +3,7 @@
 `python -m flows.pretrain FOLDER`; every stage resumes from FOLDER where it was stopped.
 """
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -59,17 +60,17 @@ def wishes(folder: Path) -> None:
 @task(name="classifier")
 def classifier(folder: Path) -> None:
     """The style classifier."""
-    from tasks import pretrain
+    from tasks import critics
 
-    pretrain.judge(folder)
+    critics.judge(folder)
 
 
 @task(name="features")
 def features(folder: Path) -> None:
     """The network whose features sets of pictures are compared by."""
-    from tasks import pretrain
+    from tasks import critics
 
-    pretrain.features(folder)
+    critics.features(folder)
 
 
 @task(name="assemble")
@@ -101,6 +102,7 @@ def main(
     start: Annotated[Path | None, typer.Option(help="A finished base whose denoiser goes on; its autoencoder is kept.")] = None,
 ) -> None:
     """Train the embedded base model from the emoji pack."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     with temporary_server():
         pretrain_base(folder, target, autoencoder_steps, denoiser_steps, start)
 

@@ -7,7 +7,7 @@ from data.manifests import Manifest
 from data.records import ClientRecord, ClusterRecord, RoundRecord, TrainingRecord
 from data.store import Ref
 from fedcore.config import Federation
-from fedcore.errors import ConfigError, RepairFailed
+from fedcore.errors import ConfigError, RoundFailed
 from tasks.enrol import Enrolment
 from tasks.train import TrainJob
 
@@ -40,11 +40,11 @@ def insist_on_all(record: RoundRecord, trained: Container[str], failed: dict[str
     """A finished round is repaired with every client that it had, or stays as it is.
 
     Raises:
-        RepairFailed: one did not come through.
+        RoundFailed: one did not come through.
     """
     lost = sorted(c for c, who in record.clients.items() if who.asked and who.personal is not None and c not in trained)
     if lost:
-        raise RepairFailed(
+        raise RoundFailed(
             f"round {record.round} was finished with {lost[0]}, which cannot do its part again ({failed.get(lost[0])}); the record stays"
         )
 
@@ -53,11 +53,11 @@ def insist_on_measured(record: RoundRecord, scores: Mapping[str, Mapping[str, An
     """A finished round is repaired with every measurement that it had, or stays as it is.
 
     Raises:
-        RepairFailed: one is lacking.
+        RoundFailed: one is lacking.
     """
     lost = sorted(c for c, who in record.clients.items() if who.asked and who.test is not None and not scores.get(c))
     if lost:
-        raise RepairFailed(
+        raise RoundFailed(
             f"round {record.round} was finished with the losses of {lost[0]}, which cannot measure them again ({failed.get(lost[0])}); "
             "the record stays"
         )

@@ -10,7 +10,7 @@ from data.home import Home
 from data.journal import lacking, put_back, read_journal
 from data.records import RoundRecord, bound, is_published, read_round, rounds
 from data.results import write_results
-from fedcore.errors import RepairFailed
+from fedcore.errors import FedcoreError, RoundFailed
 from flows.alone import alone
 from flows.compute import compute_round
 from flows.progress import watcher
@@ -56,10 +56,12 @@ def computed(home: Home, name: str, number: int) -> RoundRecord:
     noted = read_journal(home.server(), name, number)
     try:
         return compute_round(home, name, number)
-    except RepairFailed as error:
-        put_back(home.server(), name, number, noted)
+    except FedcoreError as error:
         record = read_round(home.server(), name, number)
         if record is None:
+            raise
+        put_back(home.server(), name, number, noted)
+        if not isinstance(error, RoundFailed):
             raise
         watcher().stage("repair", 1)
         watcher().step(f"failed: {error}")

@@ -96,11 +96,9 @@ class Stages:
         outcomes: dict[str, Outcome] = {}
         asked = {job.client: job for job in jobs}
         for answer in chain(known, made):
-            outcome = (
-                refused(answer, self._lost(asked[answer.client]) or problem(answer.manifest, asked[answer.client]))
-                if answer.manifest
-                else answer
-            )
+            outcome, job = answer, asked[answer.client]
+            if answer.manifest:
+                outcome = refused(answer, self._lost(job) or problem(answer.manifest, job))
             outcomes[outcome.client] = outcome
             watcher().step(_told(outcome))
         self.journal.strike(kind, [client for client, outcome in outcomes.items() if outcome.status != "ok"])

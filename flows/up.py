@@ -106,7 +106,8 @@ def up(home: Home, port: int, mlflow_port: int) -> int:
         **({} if os.environ.get("MLFLOW_TRACKING_URI") else {PAGES: f"http://{HOST}:{mlflow_port}"}),
     }
     for number in ENDING:  # whoever was started in the background ignores the first one otherwise
-        signal.signal(number, _interrupt)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # `nohup` means it
+            signal.signal(number, _interrupt)
     supervisor = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(logs / "supervisor.conf")]
     family = subprocess.Popen(supervisor, env=environment, start_new_session=True)
     try:

@@ -1,7 +1,8 @@
 """Evaluate: on the client's side, held-out losses of base, clusters' and personal adapters."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefect import task
 
@@ -13,6 +14,12 @@ from fedcore.personal import SHARES, best_share
 from tasks._client import Outcome, run_clients
 from tasks._models import load_model
 from tasks._stage import STAGE, ClientJob, Made
+
+if TYPE_CHECKING:
+    from fedcore.base import BaseModel
+    from fedcore.training import Examples
+
+HELD_OUT: tuple[Split, ...] = ("tune", "test")
 
 
 class BaselineJob(ClientJob):
@@ -45,30 +52,42 @@ class EvaluateJob(BaselineJob):
         return tuple(part for part in (*own, (1 - share, self.clusters[self.cluster])) if part[0] > 0)
 
 
-def losses(job: BaselineJob, models: Mapping[str, Model], wanted: Sequence[Split] = ("tune", "test")) -> dict[str, dict[str, float]]:
-    """Mean loss of each model on the `wanted` splits that the client has, on equal noise.
+@dataclass(frozen=True)
+class Measured:
+    """A client's held-out pictures, to measure models on, on equal noise. Choices are made on `tune`, `test` is only reported."""
 
-    Choices are made on `tune`, `test` is only reported.
-    """
-    from data.base.load import load_exact
-    from data.clients import load_enrolled
-    from data.encoded import examples
-    from fedcore.evaluation import heldout_losses
+    job: BaselineJob
+    base: "BaseModel"
+    splits: "Mapping[Split, Examples]"
 
-    client, base = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest)
-    splits = examples(client, base, home=Home.current())
-    found: dict[str, dict[str, float]] = {split: {} for split in wanted if split in splits}
-    for name, model in models.items():
-        adapter = load_model(model)
-        for split, by_name in found.items():
-            of = heldout_losses(base.unet, base.scheduler, splits[split], adapter, timesteps=job.timesteps, seed=job.seed)
-            by_name[name] = of.mean().item()
-    return found
+    @classmethod
+    def of(cls, job: BaselineJob) -> "Measured":
+        """Those splits that the client has."""
+        from data.base.load import load_exact
+        from data.clients import load_enrolled
+        from data.encoded import examples
+
+        client, base = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest)
+        found = examples(client, base, home=Home.current())
+        return cls(job, base, {split: found[split] for split in HELD_OUT if split in found})
+
+    def losses(self, models: Mapping[str, Model], wanted: Sequence[Split] = HELD_OUT) -> dict[str, dict[str, float]]:
+        """Mean loss of each model by split, of those `wanted`."""
+        from fedcore.evaluation import heldout_losses
+
+        chosen = {split: self.splits[split] for split in wanted if split in self.splits}
+        found: dict[str, dict[str, float]] = {split: {} for split in chosen}
+        unet, scheduler, fixed = self.base.unet, self.base.scheduler, {"timesteps": self.job.timesteps, "seed": self.job.seed}
+        for name, model in models.items():
+            adapter = load_model(model)
+            for split, examples in chosen.items():
+                found[split][name] = heldout_losses(unet, scheduler, examples, adapter, **fixed).mean().item()
+        return found
 
 
 def measure_base(job: BaselineJob) -> Made:
     """The base's losses by split."""
-    return Made(record=losses(job, {"base": ()}))
+    return Made(record=dict(Measured.of(job).losses({"base": ()})))
 
 
 def measure(job: EvaluateJob) -> Made:
@@ -77,14 +96,14 @@ def measure(job: EvaluateJob) -> Made:
     `by_cluster` are the losses of all of them on the tuning pictures: by these a client may choose. `share` is what its
     personal model holds of its own parts.
     """
-    clusters = {f"cluster-{i}": ((1.0, ref),) for i, ref in sorted(job.clusters.items())}
-    found = losses(job, clusters)
+    pictures = Measured.of(job)
+    found = pictures.losses({f"cluster-{i}": ((1.0, ref),) for i, ref in sorted(job.clusters.items())})
     share = 1.0
     if job.mixes:
-        tried = losses(job, {str(s): job.mixture(s) for s in SHARES if s > 0}, ["tune"]).get("tune", {})
+        tried = pictures.losses({str(s): job.mixture(s) for s in SHARES if s > 0}, ["tune"]).get("tune", {})
         known = {float(s): loss for s, loss in tried.items()}
         share = best_share({0.0: found["tune"][f"cluster-{job.cluster}"], **known} if known else {})
-    personal = losses(job, {"personal": job.mixture(share)})
+    personal = pictures.losses({"personal": job.mixture(share)})
     record: dict[str, Any] = {}
     for split, of in found.items():
         others = [of[f"cluster-{i}"] for i in sorted(job.clusters) if i != job.cluster]

@@ -131,10 +131,10 @@ def benchmark_methods(
         console.print(line, soft_wrap=True)
 
     with temporary_server():
-        names = only or list(METHODS)
+        names = list(dict.fromkeys([suite.PLAIN, *only])) if only else list(METHODS)
         if Part.screen in parts or (Part.shortlist in parts and not only):
             screened = suite.screen(home, of[0], names, out, told)
-            names = only or suite.shortlist(screened)
+            names = names if only else suite.shortlist(screened)
         if Part.shortlist in parts:
             suite.repeat(home, of, names, out, told)
         if Part.sensitivity in parts and not only:

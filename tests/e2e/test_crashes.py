@@ -243,14 +243,14 @@ def test_rerun_computes_the_stage_and_what_follows_from_it(bench: Bench, whole: 
     assert outcome(world) == outcome(whole)
 
 
-@pytest.mark.parametrize("stage", ["encode", "train", "evaluate"])
-def test_what_a_client_cannot_do_again_stays_as_it_was(bench: Bench, whole: World, stage: str) -> None:
-    """Its wish is another one by now: the finished round keeps its record and its results, and later rounds go on."""
-    world = again(bench, whole, f"changed-{stage}")
+@pytest.mark.parametrize(("stage", "changed"), [("encode", 1), ("encode", 3), ("train", 1), ("train", 3), ("evaluate", 1)])
+def test_what_clients_cannot_do_again_stays_as_it_was(bench: Bench, whole: World, stage: str, changed: int) -> None:
+    """Their wishes are others by now, be they few or most: the finished round keeps record and results, and later rounds go on."""
+    world = again(bench, whole, f"changed-{stage}-{changed}")
     before, record = computed(world), outcome(world)
     (world.home / "clients" / "_folders" / "demo.txt").write_text(f"{world.root / 'demo'}\n")  # the copy's own files
-    client = world.root / "demo" / "c01.yaml"
-    client.write_text(yaml.safe_dump({**yaml.safe_load(client.read_text()), "statement": "watercolours"}))
+    for client in sorted((world.root / "demo").glob("*.yaml"))[:changed]:
+        client.write_text(yaml.safe_dump({**yaml.safe_load(client.read_text()), "statement": "watercolours"}))
     asked = bench.fedcore(world, "rerun", "demo", "--from", stage)
     assert asked.code == 1
     assert "c01" in asked.output

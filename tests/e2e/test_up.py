@@ -73,10 +73,10 @@ def ready(client: SyncPrefectClient) -> bool:
     return all(any(w.status == WorkerStatus.ONLINE for w in client.read_workers_for_work_pool(p)) for p in ("cpu", "gpu"))
 
 
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iterator[Family]:
+@contextmanager
+def brought_up(folder: Path, base_folder: Path) -> Iterator[Family]:
     """`fedcore up` on free ports, ready to work."""
-    world, port, mlflow_port = write_world(tmp_path_factory.mktemp("up"), base_folder), free_port(), free_port()
+    world, port, mlflow_port = write_world(folder, base_folder), free_port(), free_port()
     values = yaml.safe_load(world.file.read_text())
     world.file.write_text(yaml.safe_dump({**values, "rounds": 1, "dispatch": "pool", "training": {"steps": 60, "batch": 4}}))
     command = [sys.executable, "-m", "flows.cli", "up", "--port", str(port), "--mlflow-port", str(mlflow_port)]
@@ -86,6 +86,13 @@ def family(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Itera
         wait_for(family.mlflow)
         with family.client() as client:
             until(lambda: ready(client), "pools, deployments and workers")
+        yield family
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iterator[Family]:
+    """One for most tests; the last of them ends it."""
+    with brought_up(tmp_path_factory.mktemp("up"), base_folder) as family:
         yield family
 
 
@@ -222,3 +229,12 @@ def test_one_ctrl_c_ends_all_of_it_in_the_midst_of_a_run(family: Family) -> None
     os.kill(family.head.pid, signal.SIGINT)
     family.head.wait(90)
     until(lambda: not family.members(), f"no process is left: {family.members()}", 30)
+
+
+def test_a_closed_terminal_ends_all_of_it_even_where_a_member_hangs(tmp_path: Path, base_folder: Path) -> None:
+    with brought_up(tmp_path, base_folder) as family:
+        (worker,) = [pid for pid, line in family.members().items() if "flows.worker gpu" in line]
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(family.head.pid, signal.SIGHUP)
+        family.head.wait(90)
+        until(lambda: not family.members(), f"no process is left: {family.members()}", 30)

@@ -3,14 +3,18 @@
 import sys
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
 
-from data.home import HOME
+from data.home import HOME, Home
+from data.records import bind
+from fedcore.config import federation as read
 from flows.cli import main
+from flows.cli.app import server_missing
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +118,33 @@ def test_import_images_makes_a_table_and_lists_what_it_skipped(
     assert code == 2
     assert not (here / "none.parquet").exists()
     assert not (here / "none.yaml").exists()
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "-1"])
+def test_ports_that_there_are_not(port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = fedcore(monkeypatch, capsys, "up", f"--port={port}")
+    assert (code, "Invalid value for '--port'" in said, "Traceback" in said) == (2, True, False), said
+
+
+def test_what_is_damaged_of_one_run_hides_no_other(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Home(here / "runs").server()
+    for name in ("good", "torn"):
+        bind(store, read({"name": name, "clients": ["c1"]}, "f.yaml"))
+    (here / "runs" / "server" / "runs" / "torn" / "federation.json").write_text("")
+    monkeypatch.setattr(sys, "argv", ["fedcore", "status"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "good: 0 of 3 rounds, 1 clients" in said
+    assert "torn: " in said
+    assert "federation.json: is damaged" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(httpx.ConnectError("refused"), True), (RuntimeError("Failed to reach API at http://x"), True), (RuntimeError("other"), False)],
+)
+def test_a_prefect_server_that_does_not_answer_is_named(error: Exception, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert (server_missing(error) or "").startswith("the Prefect server at http://127.0.0.1:9/api does not answer") == told

@@ -5,7 +5,7 @@ import pytest
 from data.records import ClientRecord, RoundRecord
 from data.store import Ref
 from fedcore.config import federation
-from fedcore.errors import ConfigError, RepairFailed
+from fedcore.errors import ConfigError, RoundFailed
 from flows.record import enrolments, insist_on_all, insist_on_base, insist_on_measured
 
 REF = Ref(uri="blobs/00/00", sha256="0" * 64, kind="x", bytes=1)
@@ -33,7 +33,7 @@ def test_the_same_clients_are_asked_for_the_same_data() -> None:
 
 def test_a_repair_without_one_of_them_is_refused() -> None:
     insist_on_all(RECORD, {"c1", "c3"}, {})
-    with pytest.raises(RepairFailed, match=r"^round 2 was finished with c3, which cannot do its part again \(its data changed\)"):
+    with pytest.raises(RoundFailed, match=r"^round 2 was finished with c3, which cannot do its part again \(its data changed\)"):
         insist_on_all(RECORD, {"c1"}, {"c3": "its data changed"})
 
 
@@ -50,6 +50,6 @@ def test_a_repair_that_lacks_a_measurement_is_refused() -> None:
     )
     insist_on_measured(measured, {"c1": {"test": {"base": 1.0}}, "c3": {}}, {})
     with pytest.raises(
-        RepairFailed, match=r"^round 2 was finished with the losses of c1, which cannot measure them again \(its data changed\)"
+        RoundFailed, match=r"^round 2 was finished with the losses of c1, which cannot measure them again \(its data changed\)"
     ):
         insist_on_measured(measured, {"c1": {}}, {"c1": "its data changed"})
