@@ -5,14 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load
 
 from data.base.folder import EMBEDDED, digest
+from data.base.load import load_base
 from data.emoji.benchmark import USERS
+from data.emoji.pack import drawings, pixels
+from data.emoji.styles import STYLES
 from data.home import HOME, Home
 from data.records import Model
 from fedcore import adapters
+from fedcore.evaluation import heldout_losses
 from fedcore.injection import initial, target_shapes
+from fedcore.pretraining.captions import STYLE_WORDS
+from fedcore.prompts import encode
+from fedcore.training import Examples
 from flows.benchmarks.quality import distance, similarity, speaker
 from tasks._stage import commit
 from tasks.assess import AssessJob, DrawJob, assessed, drawn
@@ -60,9 +68,21 @@ def job(kind: type[DrawJob], model: Model, **more: object) -> DrawJob:
     return kind.model_validate({**common, "model": model, **more})
 
 
-def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
-    from data.base.load import load_base
+def loss_on_the_base_s_own_styles() -> float:
+    """Four unseen subjects of each, asked for in the first words of their style."""
+    base = load_base("embedded")
+    losses = []
+    for style in (s.name for s in STYLES if s.role == "base"):
+        own = [d for d in drawings(style) if d.unseen][:4]
+        with torch.no_grad():
+            mean = base.vae.encode(pixels([d.png for d in own]).float() / 127.5 - 1).latent_dist.mean * base.vae.config.scaling_factor
+        tokens = encode(base, [f"{d.names[0]}, {STYLE_WORDS[style][0]}" for d in own]).tokens
+        losses.append(Examples(mean, torch.full_like(mean, -30.0), tokens, tokens[0]))
+    together = Examples(*(torch.cat([getattr(e, f) for e in losses]) for f in ("mean", "log_variance", "tokens")), losses[0].empty)
+    return heldout_losses(base.unet, base.scheduler, together, None, timesteps=1, seed=0).mean().item()
 
+
+def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
     shapes, store = target_shapes(load_base("embedded").unet, "attention"), home.server()
     one, two = (store.put(adapters.to_bytes(random_adapter(shapes, 2, name, size=0.02)), "adapter", ".safetensors") for name in ("1", "2"))
     nothing = store.put(adapters.to_bytes(initial(shapes, rank=2, scale=1.0, seed=0)), "adapter", ".safetensors")
@@ -81,5 +101,6 @@ def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
     measured = {name: commit(job(AssessJob, model, timesteps=1), assessed) for name, model in {"base": (), "one": ((1.0, one),)}.items()}
     assert measured["one"].outputs["features"] == made["one"]
     assert measured["one"].record["style"] != measured["base"].record["style"]
+    assert measured["base"].record["plain"] == pytest.approx(loss_on_the_base_s_own_styles(), rel=1e-4)
     assert measured["one"].record["plain"] > measured["base"].record["plain"]
     assert len(measured["one"].record["named"]) == 2
