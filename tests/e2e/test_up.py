@@ -233,7 +233,7 @@ def test_one_ctrl_c_ends_all_of_it_in_the_midst_of_a_run(family: Family) -> None
 
 def test_a_closed_terminal_ends_all_of_it_even_where_a_member_hangs(tmp_path: Path, base_folder: Path) -> None:
     with brought_up(tmp_path, base_folder) as family:
-        (worker,) = [pid for pid, line in family.members().items() if "flows.worker gpu" in line]
+        (worker,) = [pid for pid, line in family.members().items() if "worker start --pool gpu" in line]
         os.kill(worker, signal.SIGSTOP)
         os.kill(family.head.pid, signal.SIGHUP)
         family.head.wait(90)
