@@ -12,12 +12,13 @@ from data.clients import Client
 from data.home import Home
 from data.store import write_atomically
 from data.tables import Row, Split, picture
-from fedcore.base import BaseModel
+from fedcore.base import BaseModel, Conditioning
 from fedcore.errors import TableError
+from fedcore.latents import picture_size, posterior
 from fedcore.prompts import encode
 from fedcore.training import Examples
 
-VERSION = 2
+VERSION = 3
 """Part of the cache's key: raise it when the way pictures are turned into latents changes."""
 
 
@@ -36,7 +37,7 @@ def examples(client: Client, base: BaseModel, *, home: Home) -> dict[Split, Exam
         for other in path.parent.glob(f"encoded-{base.digest[:16]}-*.safetensors"):
             if other != path:  # pictures that the client has no more
                 other.unlink(missing_ok=True)
-    everything = Examples(cached["mean"], cached["log_variance"], cached["tokens"], cached["empty"])
+    everything = Examples(cached["mean"], cached["log_variance"], Conditioning(cached["tokens"], cached.get("pooled")))
     splits: dict[Split, list[int]] = {}
     for row in client.rows:
         splits.setdefault(row.split, []).append(row.index)
@@ -54,16 +55,16 @@ def _cached(path: Path) -> dict[str, Tensor] | None:
 
 @torch.no_grad()
 def _encoded(client: Client, base: BaseModel) -> dict[str, Tensor]:
-    size = base.unet.config.sample_size * 2 ** (len(base.vae.config.block_out_channels) - 1)
-    factor = base.vae.config.scaling_factor
+    size = picture_size(base)
     means, log_variances = [], []
     for start in range(0, len(client.rows), 16):
         pixels = torch.stack([_pixels(row, size) for row in client.rows[start : start + 16]])
-        posterior = base.vae.encode(pixels).latent_dist
-        means.append(posterior.mean * factor)
-        log_variances.append(posterior.logvar + 2 * torch.tensor(factor).log())
-    tokens = encode(base, [*(row.prompt for row in client.rows), ""]).tokens
-    return {"mean": torch.cat(means), "log_variance": torch.cat(log_variances), "tokens": tokens[:-1], "empty": tokens[-1]}
+        mean, log_variance = posterior(base, pixels)
+        means.append(mean)
+        log_variances.append(log_variance)
+    prompts = encode(base, [row.prompt for row in client.rows]).prompts
+    pooled = {} if prompts.pooled is None else {"pooled": prompts.pooled}
+    return {"mean": torch.cat(means), "log_variance": torch.cat(log_variances), "tokens": prompts.tokens, **pooled}
 
 
 def _pixels(row: Row, size: int) -> Tensor:

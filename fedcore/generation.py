@@ -1,59 +1,61 @@
-"""Pictures from encoded prompts: classifier-free guidance over the base with any one adapter; the text itself is never needed."""
+"""Pictures from encoded prompts: the base with any one adapter, guided; the text itself is never needed."""
 
 from collections.abc import Callable, Sequence
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from fedcore.adapters import Adapter
-from fedcore.base import BaseModel
+from fedcore.base import BaseModel, Conditioning
 from fedcore.injection import merged
+from fedcore.latents import decode
+from fedcore.prompts import nothing
 from fedcore.seeds import generator
 
 
 @torch.no_grad()
 def generate(
     base: BaseModel,
-    tokens: Tensor,
-    empty: Tensor,
+    prompts: Conditioning,
     adapter: Adapter | None,
     *,
     seeds: Sequence[int],
     steps: int,
     guidance: float,
+    size: int | None = None,
     batch: int = 16,
     on_step: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Tensor:
-    """uint8 pictures (n, 3, h, w) for prompt encodings `tokens` (n, tokens, width), with `empty` (tokens, width) as negative.
+    """uint8 pictures (n, 3, `size`, `size`) for n `prompts`, of the base's own size by default.
 
-    Picture i starts from noise drawn with `seeds[i]` alone. DDIM, deterministic (η = 0).
+    Picture i starts from noise drawn with `seeds[i]` alone. The base's own scheduler, deterministic (DDIM: η = 0).
     """
-    size, channels = base.unet.config.sample_size, base.unet.config.in_channels
-    noise = torch.stack([torch.randn(channels, size, size, generator=generator(seed, "picture")) for seed in seeds])
+    shape = base.family.shape(base, size)
+    noise = torch.stack([torch.randn(shape, generator=generator(seed, "picture")) for seed in seeds])
     pictures = []
-    total = steps * len(noise.split(batch))
+    parts = torch.arange(len(noise)).split(batch)
     done = 0
-    with merged(base.unet, adapter):
-        base.unet.eval()
-        for latents, prompts in zip(noise.split(batch), tokens.split(batch), strict=True):
-            scheduler = DDIMScheduler.from_config(base.scheduler.config)
-            scheduler.set_timesteps(steps)
-            context = torch.cat([empty.expand_as(prompts), prompts])
-            current = latents * scheduler.init_noise_sigma
+    with merged(base.denoiser, adapter):
+        base.denoiser.eval()
+        for part in parts:
+            scheduler = type(base.scheduler).from_config(base.scheduler.config)
+            base.family.schedule(scheduler, steps, shape)
+            current = noise[part] * getattr(scheduler, "init_noise_sigma", 1.0)
             for timestep in scheduler.timesteps:
-                both = scheduler.scale_model_input(torch.cat([current, current]), timestep)
-                plain, wished = base.unet(both, timestep, context).sample.chunk(2)
-                current = scheduler.step(plain + guidance * (wished - plain), timestep, current).prev_sample
+                scaled = scheduler.scale_model_input(current, timestep) if hasattr(scheduler, "scale_model_input") else current
+                predicted = guided(base, scaled, timestep, prompts.rows(part), guidance)
+                current = scheduler.step(predicted, timestep, current).prev_sample
                 done += 1
-                on_step(done, total)
+                on_step(done, steps * len(parts))
             pictures.append(decode(base, current))
     return torch.cat(pictures)
 
 
-@torch.no_grad()
-def decode(base: BaseModel, latents: Tensor) -> Tensor:
-    """Latents (n, channels, h, w) to uint8 pictures (n, 3, H, W)."""
-    made = base.vae.decode(latents / base.vae.config.scaling_factor).sample
-    pictures: Tensor = ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pictures
+def guided(base: BaseModel, latents: Tensor, timestep: Tensor, prompts: Conditioning, guidance: float) -> Tensor:
+    """The prediction for latents (n, channels, h, w) at one timestep, guided (arXiv 2207.12598) as the family is."""
+    if not base.family.two_passes:
+        return base.family.predict(base, latents, timestep.expand(len(latents)), prompts, guidance)
+    both = nothing(base).times(len(prompts)).followed_by(prompts)
+    twice = torch.cat([latents, latents])
+    plain, wished = base.family.predict(base, twice, timestep.expand(len(twice)), both, guidance).chunk(2)
+    return plain + guidance * (wished - plain)

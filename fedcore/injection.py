@@ -1,4 +1,4 @@
-"""PEFT adapters in a UNet for the length of a `with` block: injected, loaded with given values, read back, removed without trace."""
+"""PEFT adapters in a denoiser for the length of a `with` block: injected, loaded with given values, read back, removed without trace."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from fedcore.errors import AdapterRefused
 from fedcore.seeds import derive, isolated
 
 if TYPE_CHECKING:  # seconds to import; whoever only reads a configuration does not pay them
-    from diffusers import UNet2DConditionModel
     from peft.tuners.lora import LoraLayer
 
-Target = Literal["attention", "attention+convolutions"]
+    from fedcore.base import BaseModel, Denoiser
 
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut")
+Target = Literal["attention", "all"]
+
 NAME = "fedcore"
 
 
-def target_shapes(unet: UNet2DConditionModel, target: Target) -> dict[str, tuple[int, int]]:
+def target_shapes(base: BaseModel, target: Target) -> dict[str, tuple[int, int]]:
     """(out, in) of each layer to adapt; a convolution's `in` is in·kh·kw."""
-    ends = ATTENTION + (CONVOLUTIONS if target == "attention+convolutions" else ())
+    ends = base.family.attention + (base.family.further if target == "all" else ())
     found: dict[str, tuple[int, int]] = {}
-    for name, module in unet.named_modules():
+    for name, module in base.denoiser.named_modules():
         if name.endswith(tuple(f".{end}" for end in ends)) and isinstance(module, nn.Linear | nn.Conv2d):
             found[name] = (module.weight.shape[0], module.weight[0].numel())
     return found
@@ -43,10 +42,10 @@ def initial(shapes: Shapes, *, rank: int, scale: float, seed: int) -> dict[str, 
     return out
 
 
-def _layers(unet: UNet2DConditionModel) -> Iterator[tuple[str, LoraLayer]]:
+def _layers(denoiser: Denoiser) -> Iterator[tuple[str, LoraLayer]]:
     from peft.tuners.lora import LoraLayer
 
-    for name, module in unet.named_modules():
+    for name, module in denoiser.named_modules():
         if isinstance(module, LoraLayer):
             yield name, module
 
@@ -55,29 +54,29 @@ def _factors(layer: LoraLayer) -> tuple[nn.Parameter, nn.Parameter]:
     return layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
 
 
-def _insist_known(unet: UNet2DConditionModel, adapter: Adapter) -> None:
+def _insist_known(denoiser: Denoiser, adapter: Adapter) -> None:
     """Refuse an adapter for layers that this model does not have; PEFT would drop them with a warning."""
     for name in sorted(adapter):
         try:
-            unet.get_submodule(name)
+            denoiser.get_submodule(name)
         except AttributeError:
             raise AdapterRefused(f"the base has no layer '{name}': this adapter belongs to another model") from None
 
 
 Layout = tuple[tuple[str, int, float, torch.device, torch.dtype], ...]
-_made: WeakKeyDictionary[UNet2DConditionModel, dict[Layout, dict[str, LoraLayer]]] = WeakKeyDictionary()
+_made: WeakKeyDictionary[Denoiser, dict[Layout, dict[str, LoraLayer]]] = WeakKeyDictionary()
 
 
-def _lora_layers(unet: UNet2DConditionModel, adapter: Adapter) -> dict[str, LoraLayer]:
+def _lora_layers(denoiser: Denoiser, adapter: Adapter) -> dict[str, LoraLayer]:
     """PEFT's layers for an adapter of these names, ranks and scales, in order of their names; they are not in the model.
 
     Made once per model and kept: PEFT takes longer to make them than a tiny client to train them.
     """
     from peft import LoraConfig
 
-    weights = {name: unet.get_submodule(name).weight for name in adapter}
+    weights = {name: denoiser.get_submodule(name).weight for name in adapter}
     layout = tuple((n, layer.rank, layer.scale, weights[n].device, weights[n].dtype) for n, layer in sorted(adapter.items()))
-    made = _made.setdefault(unet, {})
+    made = _made.setdefault(denoiser, {})
     if layout not in made:
         first = next(iter(adapter.values()))
         config = LoraConfig(
@@ -89,9 +88,9 @@ def _lora_layers(unet: UNet2DConditionModel, adapter: Adapter) -> dict[str, Lora
             lora_dropout=0.0,
         )
         with isolated(derive(0, "injection")):  # PEFT draws initial values from the global generator; the adapter's replace them
-            unet.add_adapter(config, adapter_name=NAME)
-        made[layout] = dict(sorted(_layers(unet)))
-        unet.unload_lora()
+            denoiser.add_adapter(config, adapter_name=NAME)
+        made[layout] = dict(sorted(_layers(denoiser)))
+        denoiser.unload_lora()
     return made[layout]
 
 
@@ -101,20 +100,20 @@ def values_of(adapter: Adapter) -> list[torch.Tensor]:
 
 
 @contextmanager
-def injected(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[list[nn.Parameter]]:
-    """`unet` with `adapter` (None: plain) inside the block; yields the trainable factors, in order of their layers' names.
+def injected(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[list[nn.Parameter]]:
+    """`denoiser` with `adapter` (None: plain) inside the block; yields the trainable factors, in order of their layers' names.
 
     Ranks and scales may differ from layer to layer. The base's weights are frozen and come back untouched.
 
     Raises:
         AdapterRefused: the adapter names a layer that this model does not have.
     """
-    unet.requires_grad_(False)
+    denoiser.requires_grad_(False)
     if adapter is None:
         yield []
         return
-    _insist_known(unet, adapter)
-    layers = _lora_layers(unet, adapter)
+    _insist_known(denoiser, adapter)
+    layers = _lora_layers(denoiser, adapter)
     parameters: list[nn.Parameter] = [factor for layer in layers.values() for factor in _factors(layer)]
     with torch.no_grad():
         for parameter, value in zip(parameters, values_of(adapter), strict=True):
@@ -123,25 +122,25 @@ def injected(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[li
             parameter.requires_grad_(True)
     try:
         for name, layer in layers.items():
-            unet.set_submodule(name, layer)
+            denoiser.set_submodule(name, layer)
         yield parameters
     finally:
         for name, layer in layers.items():
-            unet.set_submodule(name, layer.get_base_layer())
-        unet.requires_grad_(False)
+            denoiser.set_submodule(name, layer.get_base_layer())
+        denoiser.requires_grad_(False)
 
 
 @contextmanager
-def merged(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[None]:
-    """`unet` with the updates added into its weights inside the block: as fast as the plain model, and bit-identical to it afterwards.
+def merged(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[None]:
+    """`denoiser` with the updates added into its weights inside the block: as fast as the plain model, and bit-identical to it afterwards.
 
     For measuring; equal to `injected` within rounding.
 
     Raises:
         AdapterRefused: the adapter names a layer that this model does not have.
     """
-    _insist_known(unet, adapter or {})
-    weights = {name: unet.get_submodule(name).weight for name in adapter or {}}
+    _insist_known(denoiser, adapter or {})
+    weights = {name: denoiser.get_submodule(name).weight for name in adapter or {}}
     kept = {name: weight.detach().clone() for name, weight in weights.items()}
     try:
         with torch.no_grad():
@@ -154,10 +153,10 @@ def merged(unet: UNet2DConditionModel, adapter: Adapter | None) -> Iterator[None
                 weights[name].copy_(weight)
 
 
-def read_back(unet: UNet2DConditionModel) -> dict[str, Layer]:
+def read_back(denoiser: Denoiser) -> dict[str, Layer]:
     """Copies of the values of the adapter that is injected now."""
     out: dict[str, Layer] = {}
-    for name, module in sorted(_layers(unet)):
+    for name, module in sorted(_layers(denoiser)):
         a, b = (factor.detach().flatten(1).clone() for factor in _factors(module))
         out[name] = Layer(a, b, float(module.scaling[NAME]))
     return out

@@ -1,45 +1,23 @@
 """Prompts become numbers here, on the client's side, and only numbers travel: token encodings for pictures, one vector for a wish."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from fedcore.base import BaseModel
+from fedcore.base import BaseModel, Conditioning, Encoded
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """`tokens` (n, tokens, width) is what generation and training use; `pooled` (n, width) is one vector a text.
-
-    Pooled is the mean over a text's own tokens and its end token. The end token alone, which CLIP was trained to pool at,
-    means little in an encoder that was trained together with a denoiser: nothing asks it to.
-    """
-
-    tokens: Tensor
-    pooled: Tensor
+def encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
+    """Encode texts as the base's family does; those longer than its context are cut, as in every Stable Diffusion."""
+    return base.family.encode(base, texts)
 
 
-def pooled(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean of hidden `states` (n, tokens, width) over each text's own and end tokens, which `mask` (n, tokens) marks: (n, width)."""
-    own = mask.clone()
-    own[:, 0] = 0  # the start token is the same for all texts
-    return (states * own[:, :, None]).sum(dim=1) / own.sum(dim=1, keepdim=True)
-
-
-@torch.no_grad()
-def encode(base: BaseModel, texts: Sequence[str], *, batch: int = 64) -> Encoded:
-    """Encode texts one batch at a time; texts longer than the base's context are cut, as in every Stable Diffusion."""
-    tokens, means = [], []
-    for start in range(0, len(texts), batch):
-        part = list(texts[start : start + batch])
-        encoded = base.tokenizer(part, padding="max_length", truncation=True, return_tensors="pt")
-        states = base.text_encoder(encoded.input_ids).last_hidden_state.float()
-        tokens.append(states)
-        means.append(pooled(states, encoded.attention_mask))
-    return Encoded(torch.cat(tokens), torch.cat(means))
+@lru_cache(maxsize=1)
+def nothing(base: BaseModel) -> Conditioning:
+    """What stands for no prompt (one row): captions that are dropped, and the second pass of guidance."""
+    return base.family.nothing(base)
 
 
 LOOKS = (
@@ -64,9 +42,9 @@ def requirement_dims(width: int) -> int:
 
 
 def _wish(base: BaseModel, statement: str, prompts: Sequence[str]) -> Tensor:
-    """What a statement says, alone and beside prompts: `pooled(s) + mean_p [pooled(p + ", " + s) − pooled(p)]`, (width,) float64."""
+    """What a statement says, alone and beside prompts: `m(s) + mean_p [m(p + ", " + s) − m(p)]`, m the meaning, (width,) float64."""
     n = len(prompts)
-    vectors = encode(base, [*prompts, *(f"{prompt}, {statement}" for prompt in prompts), statement]).pooled.double()
+    vectors = encode(base, [*prompts, *(f"{prompt}, {statement}" for prompt in prompts), statement]).meanings.double()
     return vectors[-1] + (vectors[n : 2 * n] - vectors[:n]).mean(dim=0)
 
 

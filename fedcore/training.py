@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from fedcore.adapters import Adapter, Layer
 from fedcore.aggregation.rule import Trains
+from fedcore.base import BaseModel, Conditioning
 from fedcore.injection import injected, merged, read_back, values_of
+from fedcore.prompts import nothing
 from fedcore.seeds import derive, generator
-
-if TYPE_CHECKING:
-    from diffusers import DDIMScheduler, UNet2DConditionModel
 
 State = dict[str, Tensor]
 """Everything that training needs to go on: see `train`."""
@@ -26,28 +24,27 @@ class Examples:
     """A client's pictures, encoded once.
 
     `mean`, `log_variance`: (n, channels, h, w), the autoencoder's posterior, scaled; training resamples from it, so the
-    cached law equals the uncached one. `tokens`: (n, tokens, width) prompt encodings; `empty`: (tokens, width), that of "".
+    cached law equals the uncached one. `prompts`: their n prompts.
     Rows stay in the table's order, so row i of every tensor is the same picture.
     """
 
     mean: Tensor
     log_variance: Tensor
-    tokens: Tensor
-    empty: Tensor
+    prompts: Conditioning
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def rows(self, index: Tensor) -> Examples:
         """The chosen rows, (k,) indices."""
-        return Examples(self.mean[index], self.log_variance[index], self.tokens[index], self.empty)
+        return Examples(self.mean[index], self.log_variance[index], self.prompts.rows(index))
 
 
 @dataclass(frozen=True)
 class Settings:
     """Local training: `steps` of `batch` pictures, AdamW at `lr` with linear warm-up over a tenth of the steps.
 
-    `min_snr` is γ of min-SNR weighting (0: off); `caption_dropout` the share of examples trained on the empty caption;
+    `min_snr` is γ of min-SNR weighting (0: off; without meaning for flows); `caption_dropout` the share of examples trained on the empty caption;
     `clip_norm` the largest gradient norm; `prox` the weight μ of the proximal term, see `train`.
     """
 
@@ -59,34 +56,6 @@ class Settings:
     clip_norm: float
     weight_decay: float
     prox: float = 0.0
-
-
-def snr_weights(scheduler: DDIMScheduler, gamma: float) -> Tensor:
-    """Loss weight per timestep, (timesteps,): min-SNR-γ (arXiv 2303.09556, section 3.4) for the model's own prediction type.
-
-    ε-prediction: min(SNR, γ)/SNR; v-prediction: min(SNR, γ)/(SNR + 1), shifted to (min(SNR, γ) + 1)/(SNR + 1) where the
-    schedule ends at SNR 0, whose weight would vanish otherwise. γ = 0 gives ones.
-    """
-    alphas = scheduler.alphas_cumprod.double()
-    if gamma == 0:
-        return torch.ones_like(alphas).float()
-    snr = alphas / (1 - alphas)
-    capped = snr.clamp(max=gamma)
-    if scheduler.config.prediction_type == "epsilon":
-        weights: Tensor = torch.where(snr > 0, capped / snr.clamp(min=1e-300), 1.0)
-    else:
-        shift = 1.0 if float(snr[-1]) < 1e-6 else 0.0
-        weights = (capped + shift) / (snr + 1)
-    return weights.float()
-
-
-def noised(scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-    """Noisy latents and the target the model predicts from them (its own type: ε or v); all (n, channels, h, w)."""
-    alphas = scheduler.alphas_cumprod[timesteps][:, None, None, None]
-    noisy = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
-    if scheduler.config.prediction_type == "epsilon":
-        return noisy, noise
-    return noisy, alphas.sqrt() * noise - (1 - alphas).sqrt() * clean
 
 
 @dataclass(frozen=True)
@@ -106,8 +75,7 @@ def batches(rows: int, batch: int, steps: int, seed: int) -> Tensor:
 
 
 def train(
-    unet: UNet2DConditionModel,
-    scheduler: DDIMScheduler,
+    base: BaseModel,
     examples: Examples,
     start: Adapter,
     settings: Settings,
@@ -130,11 +98,11 @@ def train(
     clip the gradient; step AdamW. All randomness of step i comes from (seed, i), so training continued from a `state` that
     `save` was given (every `save_every` steps; 0: never) ends with the same bits as uninterrupted training.
     """
-    weights = snr_weights(scheduler, settings.min_snr)
+    denoiser = base.denoiser
     plan = batches(len(examples), settings.batch, settings.steps, derive(seed, "order"))
     losses: list[float] = []
-    unet.train()
-    with merged(unet, beside), injected(unet, start) as factors:
+    denoiser.train()
+    with merged(denoiser, beside), injected(denoiser, start) as factors:
         moving = [trains == "ab" or trains == factor for factor in "ab" * (len(factors) // 2)]
         parameters = [p for p, moves in zip(factors, moving, strict=True) if moves]
         for p in parameters:
@@ -148,7 +116,7 @@ def train(
             index = plan[step]
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * min(1.0, (step + 1) / warmup)
-            loss = _loss(unet, scheduler, examples.rows(index), weights, settings.caption_dropout, generator(seed, "step", step))
+            loss = _loss(base, examples.rows(index), settings, generator(seed, "step", step))
             optimizer.zero_grad()
             loss.backward()
             for p, centre in zip(parameters, held, strict=False):
@@ -159,8 +127,8 @@ def train(
             losses.append(loss.item())
             if save_every and (step + 1) % save_every == 0:
                 save(_snapshot(parameters, optimizer, losses))
-        adapter = read_back(unet)
-    unet.eval()
+        adapter = read_back(denoiser)
+    denoiser.eval()
     return Trained(adapter, losses)
 
 
@@ -184,18 +152,16 @@ def _restore(parameters: list[nn.Parameter], optimizer: torch.optim.AdamW, state
     return losses
 
 
-def _loss(
-    unet: UNet2DConditionModel, scheduler: DDIMScheduler, batch: Examples, weights: Tensor, dropout: float, draw: torch.Generator
-) -> Tensor:
+def _loss(base: BaseModel, batch: Examples, settings: Settings, draw: torch.Generator) -> Tensor:
     """One step's weighted loss, all randomness from `draw`."""
     shape = batch.mean.shape
     clean = batch.mean + torch.exp(0.5 * batch.log_variance) * torch.randn(shape, generator=draw)
     noise = torch.randn(shape, generator=draw)
-    timesteps = torch.randint(len(weights), (len(batch),), generator=draw)
-    silent = torch.rand(len(batch), generator=draw) < dropout
-    tokens = torch.where(silent[:, None, None], batch.empty, batch.tokens)
-    noisy, target = noised(scheduler, clean, noise, timesteps)
-    predicted = unet(noisy, timesteps, tokens).sample
+    timesteps = base.process.draw(len(batch), draw)
+    told = torch.rand(len(batch), generator=draw) >= settings.caption_dropout
+    prompts = batch.prompts.where(told, nothing(base))
+    noisy, target = base.process.noised(clean, noise, timesteps)
+    predicted = base.family.predict(base, noisy, timesteps, prompts, 1.0)
     error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
-    loss: Tensor = (weights[timesteps] * error).mean()
+    loss: Tensor = (base.process.weights(timesteps, settings.min_snr) * error).mean()
     return loss

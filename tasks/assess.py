@@ -55,9 +55,8 @@ def drawn(job: DrawJob) -> Made:
 
     base = load_exact(job.base, job.base_digest)
     names = [d.names[0] for d in reserved(job.style)][: job.pictures]
-    tokens, empty = encode(base, names).tokens, encode(base, [""]).tokens[0]
     seeds = [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
-    made = generate(base, tokens, empty, load_model(job.model), seeds=seeds, steps=job.steps, guidance=job.guidance)
+    made = generate(base, encode(base, names).prompts, load_model(job.model), seeds=seeds, steps=job.steps, guidance=job.guidance)
     with torch.no_grad():
         features = load_features().of(made).contiguous()
     return Made(
@@ -74,7 +73,7 @@ def assessed(job: AssessJob) -> Made:
     base, model = load_exact(job.base, job.base_digest), load_model(job.model)
     made = drawn(job)
     for what, examples in (("style", _reserved(job.base, job.base_digest, job.style)), ("plain", _plain(job.base, job.base_digest))):
-        losses = heldout_losses(base.unet, base.scheduler, examples, model, timesteps=job.timesteps, seed=job.seed)
+        losses = heldout_losses(base, examples, model, timesteps=job.timesteps, seed=job.seed)
         made.record[what] = losses.mean().item()
     return made
 
@@ -103,13 +102,9 @@ def _plain(base: str, weights: str) -> "Examples":
 
 
 def _examples(base: "BaseModel", pngs: list[bytes], captions: list[str]) -> "Examples":
-    import torch
-
     from data.emoji.pack import pixels
+    from fedcore.latents import posterior
     from fedcore.prompts import encode
     from fedcore.training import Examples
 
-    with torch.no_grad():
-        posterior = base.vae.encode(pixels(pngs).float() / 127.5 - 1).latent_dist
-    mean = posterior.mean * base.vae.config.scaling_factor
-    return Examples(mean, torch.full_like(mean, -30.0), encode(base, captions).tokens, encode(base, [""]).tokens[0])
+    return Examples(*posterior(base, pixels(pngs).float() / 127.5 - 1), encode(base, captions).prompts)

@@ -77,11 +77,11 @@ class Measured:
 
         chosen = {split: self.splits[split] for split in wanted if split in self.splits}
         found: dict[str, dict[str, float]] = {split: {} for split in chosen}
-        unet, scheduler, fixed = self.base.unet, self.base.scheduler, {"timesteps": self.job.timesteps, "seed": self.job.seed}
+        fixed = {"timesteps": self.job.timesteps, "seed": self.job.seed}
         for name, model in models.items():
             adapter = load_model(model)
             for split, examples in chosen.items():
-                found[split][name] = heldout_losses(unet, scheduler, examples, adapter, **fixed).mean().item()
+                found[split][name] = heldout_losses(self.base, examples, adapter, **fixed).mean().item()
         return found
 
 

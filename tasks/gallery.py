@@ -69,12 +69,12 @@ def paint(job: GalleryJob) -> Made:
     from fedcore.seeds import derive
 
     base, store, want = load_exact(job.base, job.base_digest), Home.current().server(), job.settings
-    tokens, empty = encode(base, want.prompts).tokens, encode(base, [""]).tokens[0]
+    prompts = encode(base, want.prompts).prompts
     seeds = [derive(job.seed, "gallery", column) for column in range(len(want.prompts))]
     judge = load_judge()
     pictures, styles = {}, {}
     for name, adapter in rows_of(load_bank(store, job.clusters, job.bank), want.hybrids).items():
-        pictures[name] = generate(base, tokens, empty, adapter, seeds=seeds, steps=want.steps, guidance=want.guidance)
+        pictures[name] = generate(base, prompts, adapter, seeds=seeds, steps=want.steps, guidance=want.guidance)
         styles[name] = judge.name(pictures[name]) if pictures[name].shape[2:] == (64, 64) else None
     out = io.BytesIO()
     gallery(pictures, want.prompts).save(out, "PNG")

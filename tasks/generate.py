@@ -62,8 +62,8 @@ def generate(
 
     torch.set_num_threads(1)
     base = load_base(federation.base)
-    tokens, empty = encode(base, [prompt]).tokens, encode(base, [""]).tokens[0]
-    pictures = generation.generate(base, tokens, empty, load_model(model), seeds=[seed], steps=steps, guidance=guidance, on_step=on_step)
+    prompts = encode(base, [prompt]).prompts
+    pictures = generation.generate(base, prompts, load_model(model), seeds=[seed], steps=steps, guidance=guidance, on_step=on_step)
     png = io.BytesIO()
     Image.fromarray(pictures[0].permute(1, 2, 0).numpy()).save(png, "PNG")
     write_atomically(out, png.getvalue())

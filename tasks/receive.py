@@ -53,7 +53,7 @@ def _shapes(base: str, target: str) -> "Shapes":
     from data.base.load import load_base
     from fedcore.injection import target_shapes
 
-    return target_shapes(load_base(base).unet, target)  # type: ignore[arg-type]
+    return target_shapes(load_base(base), target)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=16)

@@ -37,7 +37,7 @@ def compute(job: StartJob) -> Made:
 
     store = Home.current().server()
     if job.adapter is None:
-        shapes = target_shapes(load_exact(job.base, job.base_digest).unet, job.target)  # type: ignore[arg-type]
+        shapes = target_shapes(load_exact(job.base, job.base_digest), job.target)  # type: ignore[arg-type]
         begun = adapters.Beginning(initial(shapes, rank=job.rank, scale=job.scale, seed=job.seed), None, 0.0)
     else:
         begun = adapters.split(adapters.from_bytes(store.get(job.adapter)), job.rank, job.scale, job.split, seed=job.seed)

@@ -65,7 +65,7 @@ def compute(job: TrainJob) -> Made:
     seed, private = derive(job.seed, "train", job.round, job.client), Home.current().private(job.client)
     unfinished = Checkpoint(private, job.key(), "shared")
     trained = fine_tune(
-        base.unet, base.scheduler, pictures, joined(sent, own, job.hands) if job.trains == "ab" else sent, job.settings.settings(),
+        base, pictures, joined(sent, own, job.hands) if job.trains == "ab" else sent, job.settings.settings(),
         seed=seed, trains=job.trains, beside=adapters.summed(beside) if beside else None,
         state=unfinished.read(), save_every=SAVE_EVERY, save=unfinished.write,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def compute(job: TrainJob) -> Made:
         begun = beginning(job.personal, sent, trained.adapter, own, beside, seed=seed)
         unfinished = Checkpoint(private, job.key(), "personal")
         personal = fine_tune(
-            base.unet, base.scheduler, pictures, begun.start, settings_of(job.personal, job.settings.settings()),
+            base, pictures, begun.start, settings_of(job.personal, job.settings.settings()),
             seed=derive(seed, "personal"), beside=begun.beside, anchor=begun.anchor,
             state=unfinished.read(), save_every=SAVE_EVERY, save=unfinished.write,
         ).adapter  # fmt: skip

@@ -1,43 +1,81 @@
-"""The folder of a base model: where it lies, whether its parts are there, and the digest that names its weights."""
+"""The folder of a base model: where it lies, of which family it is, whether its parts are there, and the digest that names its weights."""
 
 import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from fedcore.base import Family
 from fedcore.errors import BaseModelError
+from fedcore.families import FAMILIES
 
 EMBEDDED = Path(__file__).parent / "weights"
-PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
+INDEX = "model_index.json"
 
 
 def base_folder(name: str) -> Path:
     """The folder that a federation's `base` names.
 
     Raises:
-        BaseModelError: it is missing, or lacks a part of a Stable Diffusion pipeline.
+        BaseModelError: it is missing, of an unknown kind, or lacks a part.
     """
     folder = EMBEDDED if name == "embedded" else Path(name)
-    if not (folder / "model_index.json").is_file():
+    if not (folder / INDEX).is_file():
+        raise BaseModelError(f"base '{name}': {folder} holds no {INDEX}; give a folder that a diffusers pipeline's save_pretrained wrote")
+    parts = parts_of(folder)
+    if missing := [part for part in parts if not (folder / part).is_dir()]:
         raise BaseModelError(
-            f"base '{name}': {folder} holds no model_index.json; give a folder that StableDiffusionPipeline.save_pretrained wrote"
+            f"base '{name}': {folder} has no folder '{missing[0]}'; a {family_of(folder).pipeline} needs {', '.join(parts)}"
         )
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        raise BaseModelError(f"base '{name}': {folder} has no folder '{missing[0]}'; a Stable Diffusion pipeline needs {', '.join(PARTS)}")
     return folder
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """What the folder's index says: its pipeline's class, its parts, its options.
+
+    Raises:
+        BaseModelError: it cannot be read.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        index = None
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise BaseModelError(f"base {folder}: {INDEX} names no pipeline class; save the pipeline again with save_pretrained")
+    return index
+
+
+def family_of(folder: Path) -> Family:
+    """The family that the folder's pipeline belongs to.
+
+    Raises:
+        BaseModelError: an unknown one.
+    """
+    kind = index_of(folder)["_class_name"]
+    if kind not in FAMILIES:
+        raise BaseModelError(f"base {folder}: a {kind}, which Fedcore does not know; it knows {', '.join(FAMILIES)}")
+    return FAMILIES[kind]
+
+
+def parts_of(folder: Path) -> list[str]:
+    """The family's parts without those that the index leaves out by name (null)."""
+    index = index_of(folder)
+    return [part for part in family_of(folder).parts if index.get(part, [part]) not in (None, [None, None])]
 
 
 @lru_cache(maxsize=2)
 def digest(folder: Path) -> str:
     """Names the base by its files' content; the same for the same weights wherever they lie."""
     total = hashlib.sha256()
-    for file in sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file()):
-        total.update(file.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    for file in sorted(p for part in parts_of(folder) for p in (folder / part).rglob("*") if p.is_file()):
+        with file.open("rb") as content:
+            mine = hashlib.file_digest(content, "sha256").digest()
+        total.update(file.relative_to(folder).as_posix().encode() + b"\0" + mine)
     return total.hexdigest()
 
 
 def text_width(folder: Path) -> int:
-    """The width of the text encoder's hidden states."""
+    """The width of the first text encoder's hidden states."""
     config: dict[str, int] = json.loads((folder / "text_encoder" / "config.json").read_text())
     return config["hidden_size"]

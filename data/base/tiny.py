@@ -80,9 +80,9 @@ def pipeline(base: BaseModel | None = None, denoiser: UNet2DConditionModel | Non
     """The parts as diffusers' own pipeline: fresh ones, or those of `base`; around `denoiser`, if one is given."""
     return StableDiffusionPipeline(
         vae=base.vae if base else vae(),
-        text_encoder=base.text_encoder if base else text_encoder(),
-        tokenizer=base.tokenizer if base else tokenizer(),
-        unet=denoiser or (base.unet if base else unet()),
+        text_encoder=base.text_encoders[0] if base else text_encoder(),
+        tokenizer=base.tokenizers[0] if base else tokenizer(),
+        unet=denoiser or (base.denoiser if base else unet()),
         scheduler=new_scheduler(),
         safety_checker=None,
         feature_extractor=None,

@@ -37,9 +37,8 @@ def caption_test(base: BaseModel, latents: Tensor, names: Sequence[str], style_w
     other = dict(zip(shuffled, shuffled[1:] + shuffled[:1], strict=True))
 
     def loss(captions: Sequence[str]) -> float:
-        tokens = encode(base, captions).tokens
-        examples = Examples(latents, torch.full_like(latents, -30.0), tokens, tokens[0])
-        return float(heldout_losses(base.unet, base.scheduler, examples, None, timesteps=8, seed=seed).mean())
+        examples = Examples(latents, torch.full_like(latents, -30.0), encode(base, captions).prompts)
+        return float(heldout_losses(base, examples, None, timesteps=8, seed=seed).mean())
 
     right = [f"{name}, {words}" for name, words in zip(names, style_words, strict=True)]
     wrong = [f"{other[names[i]]}, {style_words[i]}" for i in range(n)]

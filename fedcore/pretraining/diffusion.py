@@ -9,12 +9,12 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from fedcore.noise import Diffusion
 from fedcore.pretraining.captions import STYLE_WORDS, caption
 from fedcore.pretraining.loop import fast_precision
 from fedcore.pretraining.pictures import VARIANTS
 from fedcore.pretraining.text import WIDTH
 from fedcore.seeds import derive, generator
-from fedcore.training import noised, snr_weights
 
 GAMMA = 5.0
 
@@ -111,8 +111,7 @@ def diffusion_loss(
     This is min-SNR weighting (arXiv 2303.09556) of the v-error, shifted by one so that the noisiest steps, where the
     composition is decided and SNR goes to zero, keep weight 1.
     """
-    scheduler = new_scheduler()
-    weights = snr_weights(scheduler, GAMMA)
+    process = Diffusion.of(new_scheduler())
     if set(filter(None, data.looks)) - set(VARIANTS) or set(data.styles) - set(STYLE_WORDS):
         raise ValueError("a look or style has no words in captions.STYLE_WORDS")
 
@@ -121,12 +120,12 @@ def diffusion_loss(
         clean, captions = draw_batch(data, batch, random.Random(derive(seed, "captions", step, rank)))
         tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         strata = (torch.arange(batch) + torch.rand(batch, generator=noise_from)) / batch
-        timesteps = (strata * len(weights)).long()
-        noisy, target = noised(scheduler, clean, torch.randn(clean.shape, generator=noise_from), timesteps)
+        timesteps = (strata * len(process.alphas)).long()
+        noisy, target = process.noised(clean, torch.randn(clean.shape, generator=noise_from), timesteps)
         with fast_precision():
             predicted = model(noisy, timesteps, tokens)
         error = (predicted - target).square().mean(dim=(1, 2, 3))
-        value: Tensor = (weights[timesteps] * error).mean()
+        value: Tensor = (process.weights(timesteps, GAMMA) * error).mean()
         return value
 
     return loss

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from fedcore.families.common import meanings
 from fedcore.pretraining.captions import STYLE_ONLY, STYLE_WORDS, caption, phrase
-from fedcore.prompts import pooled
 from fedcore.seeds import derive
 
 SENTENCES = 10  # for every look, in a batch
@@ -81,7 +81,7 @@ def wish_loss(
     def states(model: CLIPTextModel, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         read = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
         hidden: Tensor = model(read.input_ids).last_hidden_state
-        return hidden, pooled(hidden, read.attention_mask)
+        return hidden, meanings(hidden, read.attention_mask)
 
     def loss(step: int) -> Tensor:
         draw = random.Random(derive(seed, "wishes", step, rank))

@@ -19,22 +19,22 @@ from tests.tiny import LATENT, merged, random_adapter
 def test_peft_opens_the_folder_and_computes_the_merged_weights(
     base: BaseModel, base_folder: Path, tmp_path: Path, ranks: tuple[int, ...], scales: tuple[float, ...]
 ) -> None:
-    shapes = target_shapes(base.unet, "attention+convolutions")
+    shapes = target_shapes(base, "all")
     adapter = {
         name: random_adapter({name: shape}, ranks[i % len(ranks)], scale=scales[i % len(scales)], size=0.05)[name]
         for i, (name, shape) in enumerate(shapes.items())
     }
     write_peft(adapter, kernels(base_folder / "unet", sorted(adapter)), tmp_path, base="tiny")
-    opened = PeftModel.from_pretrained(deepcopy(base.unet), tmp_path)
+    opened = PeftModel.from_pretrained(deepcopy(base.denoiser), tmp_path)
     draw = generator(0, "inputs")
     inputs = torch.randn(2, *LATENT, generator=draw), torch.tensor([5, 600]), torch.randn(2, 32, 128, generator=draw)
-    want = merged(base.unet, adapter)(*inputs).sample
+    want = merged(base.denoiser, adapter)(*inputs).sample
     torch.testing.assert_close(opened(*inputs).sample, want, rtol=1e-3, atol=1e-3)
-    assert float((want - base.unet(*inputs).sample).abs().mean()) > 0.01
+    assert float((want - base.denoiser(*inputs).sample).abs().mean()) > 0.01
 
 
 def test_the_same_adapter_gives_the_same_files(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
-    adapter = random_adapter(target_shapes(base.unet, "attention"), 2)
+    adapter = random_adapter(target_shapes(base, "attention"), 2)
     shapes = kernels(base_folder / "unet", sorted(adapter))
     for name, order in (("x", adapter), ("y", dict(reversed(adapter.items())))):
         (tmp_path / name).mkdir()

@@ -59,7 +59,7 @@ def test_an_unknown_key_that_is_near_nothing_lists_the_known_ones() -> None:
         ({"training": {"lr": 0}}, "training.lr", "greater than 0"),
         ({"training": {"lr": float("inf")}}, "training.lr", "finite"),
         ({"evaluation": {"guidance": float("nan")}}, "evaluation.guidance", "finite"),
-        ({"adapter": {"target": "everything"}}, "adapter.target", "'attention' or 'attention+convolutions'"),
+        ({"adapter": {"target": "everything"}}, "adapter.target", "'attention' or 'all'"),
         ({"adapter": {"rank": 0}}, "adapter.rank", "greater than or equal to 1"),
         ({"adapter": {"rank": {"phone": 0}}}, "adapter.rank.phone", "greater than or equal to 1"),
         ({"adapter": {"alpha": 0}}, "adapter.alpha", "greater than 0"),

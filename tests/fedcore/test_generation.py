@@ -15,21 +15,21 @@ PROMPTS = ("a cat", "a red house", "pizza")
 
 
 def adapter(base: BaseModel) -> Adapter:
-    return random_adapter(target_shapes(base.unet, "attention"), 2, "generation", scale=0.5, size=0.1)
+    return random_adapter(target_shapes(base, "attention"), 2, "generation", scale=0.5, size=0.1)
 
 
 def pictures(base: BaseModel, adapter: Adapter | None, rows: list[int], batch: int = 16) -> torch.Tensor:
-    tokens, empty = encode(base, PROMPTS).tokens[rows], encode(base, [""]).tokens[0]
-    return generate(base, tokens, empty, adapter, seeds=[SEEDS[i] for i in rows], steps=5, guidance=3.0, batch=batch)
+    prompts = encode(base, PROMPTS).prompts.rows(torch.tensor(rows))
+    return generate(base, prompts, adapter, seeds=[SEEDS[i] for i in rows], steps=5, guidance=3.0, batch=batch)
 
 
 def test_pictures_are_those_of_the_stable_diffusion_pipeline(base: BaseModel) -> None:
     pipe = pipeline(base)
     pipe.set_progress_bar_config(disable=True)
-    pipe.unet = merged(base.unet, adapter(base))
+    pipe.unet = merged(base.denoiser, adapter(base))
     made = pipe(
-        prompt_embeds=encode(base, PROMPTS).tokens,
-        negative_prompt_embeds=encode(base, [""] * 3).tokens,
+        prompt_embeds=encode(base, PROMPTS).prompts.tokens,
+        negative_prompt_embeds=encode(base, [""] * 3).prompts.tokens,
         latents=torch.stack([torch.randn(*LATENT, generator=generator(s, "picture")) for s in SEEDS]),
         num_inference_steps=5,
         guidance_scale=3.0,
@@ -52,19 +52,19 @@ def test_a_picture_does_not_depend_on_the_others_beyond_rounding(base: BaseModel
 
 def test_progress_counts_every_step_of_every_batch(base: BaseModel) -> None:
     told: list[tuple[int, int]] = []
-    tokens = encode(base, PROMPTS).tokens
-    generate(base, tokens, tokens[0], None, seeds=SEEDS, steps=2, guidance=1.0, batch=2, on_step=lambda done, of: told.append((done, of)))
+    prompts = encode(base, PROMPTS).prompts
+    generate(base, prompts, None, seeds=SEEDS, steps=2, guidance=1.0, batch=2, on_step=lambda done, of: told.append((done, of)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_the_base_is_plain_again_after_generation(base: BaseModel) -> None:
-    before = {name: tensor.clone() for name, tensor in base.unet.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in base.denoiser.state_dict().items()}
     pictures(base, adapter(base), [0])
-    after = base.unet.state_dict()
+    after = base.denoiser.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
-    with injected(base.unet, None):
-        assert not base.unet.training
+    with injected(base.denoiser, None):
+        assert not base.denoiser.training
 
 
 @torch.no_grad()

@@ -42,67 +42,67 @@ def state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in unet.state_dict().items()}
 
 
-def mixed_adapter(unet: UNet2DConditionModel) -> dict[str, Layer]:
+def mixed_adapter(base: BaseModel) -> dict[str, Layer]:
     """Every layer, ranks 1 to 4 and scales 0.5, 1, 1.5 in turn."""
-    shapes = target_shapes(unet, "attention+convolutions")
+    shapes = target_shapes(base, "all")
     return {n: random_adapter({n: s}, i % 4 + 1, scale=0.5 + i % 3 / 2, size=0.05)[n] for i, (n, s) in enumerate(shapes.items())}
 
 
 def test_attention_targets_are_all_four_projections_of_every_attention_block(base: BaseModel) -> None:
     """Tiny UNet: 2 down, 1 middle and 4 up transformer blocks, each with self- and cross-attention."""
-    shapes = target_shapes(base.unet, "attention")
+    shapes = target_shapes(base, "attention")
     assert len(shapes) == (2 + 1 + 4) * 2 * 4
     assert shapes[LINEAR] == (32, 128)
 
 
 def test_convolution_targets_count_their_kernels(base: BaseModel) -> None:
-    shapes = target_shapes(base.unet, "attention+convolutions")
-    assert set(target_shapes(base.unet, "attention")) < set(shapes)
+    shapes = target_shapes(base, "all")
+    assert set(target_shapes(base, "attention")) < set(shapes)
     assert shapes[CONVOLUTION] == (16, 16 * 9)
     assert shapes[SHORTCUT] == (16, 48)
-    assert all(base.unet.get_submodule(n).weight.numel() == out * columns for n, (out, columns) in shapes.items())
+    assert all(base.denoiser.get_submodule(n).weight.numel() == out * columns for n, (out, columns) in shapes.items())
 
 
 def test_a_fresh_adapter_is_bounded_as_peft_does_it_and_changes_nothing(base: BaseModel) -> None:
-    shapes = target_shapes(base.unet, "attention+convolutions")
+    shapes = target_shapes(base, "all")
     fresh = initial(shapes, rank=3, scale=0.5, seed=0)
     for name, (out, columns) in shapes.items():
         assert (fresh[name].a.shape, fresh[name].b.shape) == ((3, columns), (out, 3))
         assert 0.9 < float(fresh[name].a.abs().max()) * columns**0.5 <= 1
-    with injected(base.unet, fresh):
-        torch.testing.assert_close(predict(base.unet), predict(merged_copy(base.unet, {})), rtol=0, atol=1e-6)
+    with injected(base.denoiser, fresh):
+        torch.testing.assert_close(predict(base.denoiser), predict(merged_copy(base.denoiser, {})), rtol=0, atol=1e-6)
     assert torch.equal(initial(shapes, rank=3, scale=0.5, seed=0)[LINEAR].a, fresh[LINEAR].a)
     assert not torch.equal(initial(shapes, rank=3, scale=0.5, seed=1)[LINEAR].a, fresh[LINEAR].a)
 
 
 @pytest.mark.parametrize("name", [LINEAR, CONVOLUTION, SHORTCUT])
 def test_one_adapted_layer_computes_its_base_plus_the_explicit_update(base: BaseModel, name: str) -> None:
-    shapes = {name: target_shapes(base.unet, "attention+convolutions")[name]}
+    shapes = {name: target_shapes(base, "all")[name]}
     adapter = random_adapter(shapes, 3, "one", scale=0.7)
-    layer = base.unet.get_submodule(name)
+    layer = base.denoiser.get_submodule(name)
     x = torch.randn((5, layer.in_features) if name == LINEAR else (5, layer.in_channels, 8, 8), generator=generator(0, "x"))
     delta = dense(adapter[name]).float().view_as(layer.weight)
     added = x @ delta.T if name == LINEAR else conv2d(x, delta, stride=layer.stride, padding=layer.padding)
     want = layer(x) + added
     assert float(added.abs().max()) > 0.1
-    with injected(base.unet, adapter):
-        torch.testing.assert_close(base.unet.get_submodule(name)(x), want, rtol=1e-4, atol=1e-4)
+    with injected(base.denoiser, adapter):
+        torch.testing.assert_close(base.denoiser.get_submodule(name)(x), want, rtol=1e-4, atol=1e-4)
 
 
 @WAYS
 def test_the_whole_unet_with_mixed_ranks_and_scales_equals_merged_weights(base: BaseModel, way: Way) -> None:
-    adapter = mixed_adapter(base.unet)
-    plain, want = predict(base.unet), predict(merged_copy(base.unet, adapter))
-    with way(base.unet, adapter):
-        got = predict(base.unet)
+    adapter = mixed_adapter(base)
+    plain, want = predict(base.denoiser), predict(merged_copy(base.denoiser, adapter))
+    with way(base.denoiser, adapter):
+        got = predict(base.denoiser)
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * float((want - plain).abs().max()))
     assert float((want - plain).abs().mean()) > 0.01
 
 
 def test_what_was_injected_can_be_read_back(base: BaseModel) -> None:
-    adapter = mixed_adapter(base.unet)
-    with injected(base.unet, adapter) as parameters:
-        again = read_back(base.unet)
+    adapter = mixed_adapter(base)
+    with injected(base.denoiser, adapter) as parameters:
+        again = read_back(base.denoiser)
         with torch.no_grad():
             parameters[0].zero_()
     assert list(again) == sorted(adapter)
@@ -113,9 +113,9 @@ def test_what_was_injected_can_be_read_back(base: BaseModel) -> None:
 
 
 def test_only_the_factors_can_be_trained_and_they_come_in_the_order_of_names(base: BaseModel) -> None:
-    adapter = mixed_adapter(base.unet)
-    with injected(base.unet, adapter) as parameters:
-        assert sum(p.requires_grad for p in base.unet.parameters()) == len(parameters) == 2 * len(adapter)
+    adapter = mixed_adapter(base)
+    with injected(base.denoiser, adapter) as parameters:
+        assert sum(p.requires_grad for p in base.denoiser.parameters()) == len(parameters) == 2 * len(adapter)
         sizes = [p.numel() for p in parameters]
     assert sizes == [f.numel() for _, layer in sorted(adapter.items()) for f in (layer.a, layer.b)]
 
@@ -123,29 +123,29 @@ def test_only_the_factors_can_be_trained_and_they_come_in_the_order_of_names(bas
 @WAYS
 @pytest.mark.parametrize("index", [0, 1], ids=["left plainly", "left by an exception"])
 def test_the_unet_comes_back_bit_for_bit_and_no_global_generator_moved(base: BaseModel, way: Way, index: int) -> None:
-    before, prediction, modules = state(base.unet), predict(base.unet), [type(m) for m in base.unet.modules()]
+    before, prediction, modules = state(base.denoiser), predict(base.denoiser), [type(m) for m in base.denoiser.modules()]
     random = torch.get_rng_state()
-    with pytest.raises(IndexError) if index else nullcontext(), way(base.unet, mixed_adapter(base.unet)) as parameters:
-        assert not torch.equal(predict(base.unet), prediction)
+    with pytest.raises(IndexError) if index else nullcontext(), way(base.denoiser, mixed_adapter(base)) as parameters:
+        assert not torch.equal(predict(base.denoiser), prediction)
         for p in parameters or []:
             p.data.add_(1)
         ("the only one",)[index]
     assert torch.equal(torch.get_rng_state(), random)
-    after = state(base.unet)
+    after = state(base.denoiser)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[n], before[n]) for n in before)
-    assert [type(m) for m in base.unet.modules()] == modules
-    assert torch.equal(predict(base.unet), prediction)
-    assert not any(p.requires_grad for p in base.unet.parameters())
+    assert [type(m) for m in base.denoiser.modules()] == modules
+    assert torch.equal(predict(base.denoiser), prediction)
+    assert not any(p.requires_grad for p in base.denoiser.parameters())
 
 
 @WAYS
 def test_factors_of_a_wrong_size_fail_and_leave_the_unet_clean(base: BaseModel, way: Way) -> None:
-    before = state(base.unet)
+    before = state(base.denoiser)
     adapter = {**random_adapter({CONVOLUTION: (16, 144)}, 2, "right"), **random_adapter({LINEAR: (32, 64)}, 2, "wrong")}
-    with pytest.raises(RuntimeError, match=r"size|shape"), way(base.unet, adapter):
+    with pytest.raises(RuntimeError, match=r"size|shape"), way(base.denoiser, adapter):
         pass
-    after = state(base.unet)
+    after = state(base.denoiser)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[n], before[n]) for n in before)
 
@@ -168,7 +168,7 @@ def test_an_adapter_of_another_model_fails_and_leaves_the_unet_usable() -> None:
 
 @WAYS
 def test_no_adapter_means_the_plain_unet(base: BaseModel, way: Way) -> None:
-    want = predict(base.unet)
-    with way(base.unet, None) as parameters:
+    want = predict(base.denoiser)
+    with way(base.denoiser, None) as parameters:
         assert not parameters
-        assert torch.equal(predict(base.unet), want)
+        assert torch.equal(predict(base.denoiser), want)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from fedcore.base import BaseModel
+from fedcore.families.common import BATCH
 from fedcore.prompts import LOOKS, THINGS, encode, requirement
 
 TEXTS = ["a cat", "a red house in soft pastel colours", "", "pizza"]
@@ -13,32 +14,32 @@ TEXTS = ["a cat", "a red house in soft pastel colours", "", "pizza"]
 
 def by_hand(base: BaseModel, text: str) -> tuple[torch.Tensor, torch.Tensor]:
     """One text on its own: start, its tokens, end, and the end token again up to 32; pooled over its tokens and the first end."""
-    ids = [base.tokenizer.bos_token_id, *base.tokenizer(text, add_special_tokens=False).input_ids, base.tokenizer.eos_token_id]
+    ids = [base.tokenizers[0].bos_token_id, *base.tokenizers[0](text, add_special_tokens=False).input_ids, base.tokenizers[0].eos_token_id]
     end = len(ids) - 1
     with torch.no_grad():
-        states = base.text_encoder(torch.tensor([ids + [base.tokenizer.eos_token_id] * (32 - len(ids))])).last_hidden_state[0]
+        states = base.text_encoders[0](torch.tensor([ids + [base.tokenizers[0].eos_token_id] * (32 - len(ids))])).last_hidden_state[0]
     return states, states[1 : end + 1].mean(dim=0)
 
 
 def test_encodings_are_the_last_states_and_their_mean_without_start_and_padding(base: BaseModel) -> None:
     encoded = encode(base, TEXTS)
-    assert encoded.tokens.shape == (4, 32, 128)
+    assert encoded.prompts.tokens.shape == (4, 32, 128)
     for i, text in enumerate(TEXTS):
         tokens, pooled = by_hand(base, text)
-        torch.testing.assert_close(encoded.tokens[i], tokens)
-        torch.testing.assert_close(encoded.pooled[i], pooled)
+        torch.testing.assert_close(encoded.prompts.tokens[i], tokens)
+        torch.testing.assert_close(encoded.meanings[i], pooled)
 
 
 def test_batches_change_nothing_but_rounding(base: BaseModel) -> None:
-    torch.testing.assert_close(encode(base, TEXTS, batch=3).tokens, encode(base, TEXTS).tokens)
-    torch.testing.assert_close(encode(base, TEXTS, batch=1).pooled, encode(base, TEXTS).pooled)
+    torch.testing.assert_close(encode(base, TEXTS[:1]).prompts.tokens, encode(base, TEXTS).prompts.tokens[:1])
+    torch.testing.assert_close(encode(base, ["pizza"] * BATCH + TEXTS).meanings[BATCH:], encode(base, TEXTS).meanings)
 
 
 def test_long_texts_are_cut_to_the_context(base: BaseModel) -> None:
     """Thirty words fill the 32 tokens with start and end; what follows falls away."""
     thirty = " ".join(["cat"] * 30)
-    assert torch.equal(encode(base, [f"{thirty} pizza house"]).tokens, encode(base, [thirty]).tokens)
-    assert not torch.equal(encode(base, [" ".join(["cat"] * 29 + ["pizza"])]).tokens, encode(base, [thirty]).tokens)
+    assert torch.equal(encode(base, [f"{thirty} pizza house"]).prompts.tokens, encode(base, [thirty]).prompts.tokens)
+    assert not torch.equal(encode(base, [" ".join(["cat"] * 29 + ["pizza"])]).prompts.tokens, encode(base, [thirty]).prompts.tokens)
 
 
 def wish(base: BaseModel, statement: str, prompts: Sequence[str]) -> np.ndarray:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load, save
@@ -13,76 +12,28 @@ from torch import Tensor
 
 from fedcore.adapters import Layer, to_bytes
 from fedcore.aggregation import Trains
-from fedcore.base import BaseModel
+from fedcore.base import BaseModel, Conditioning
 from fedcore.injection import initial, target_shapes
-from fedcore.pretraining.diffusion import new_scheduler
 from fedcore.seeds import generator, isolated
-from fedcore.training import Examples, Settings, State, Trained, batches, noised, snr_weights, train
+from fedcore.training import Examples, Settings, State, Trained, batches, train
 from tests.tiny import LATENT, dense, merged, random_adapter
 
 SETTINGS = Settings(steps=6, batch=4, lr=1e-2, min_snr=5.0, caption_dropout=0.0, clip_norm=1.0, weight_decay=0.0)
 
 
-def scheduler(prediction: str) -> DDIMScheduler:
-    """Stable Diffusion's own schedule, which does not end at SNR 0."""
-    return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction)
-
-
 def examples(n: int = 4) -> Examples:
     draw = generator(0, "examples")
     mean = torch.randn(n, *LATENT, generator=draw)
-    return Examples(mean, torch.full_like(mean, -6.0), torch.randn(n, 32, 128, generator=draw), torch.randn(32, 128, generator=draw))
+    return Examples(mean, torch.full_like(mean, -6.0), Conditioning(torch.randn(n, 32, 128, generator=draw)))
 
 
 def run(base: BaseModel, settings: Settings = SETTINGS, rows: Examples | None = None, seed: int = 0) -> Trained:
-    start = initial(target_shapes(base.unet, "attention"), rank=2, scale=1.0, seed=0)
-    return train(base.unet, base.scheduler, rows or examples(), start, settings, seed=seed)
+    start = initial(target_shapes(base, "attention"), rank=2, scale=1.0, seed=0)
+    return train(base, rows or examples(), start, settings, seed=seed)
 
 
 def norm(trained: Trained) -> float:
     return float(sum(dense(layer).square().sum() for layer in trained.adapter.values())) ** 0.5
-
-
-# Weights and targets
-
-
-def test_min_snr_weights_for_epsilon_are_the_published_ones() -> None:
-    """Hang et al. (arXiv 2303.09556): min(SNR, γ) / SNR."""
-    model = scheduler("epsilon")
-    alphas = model.alphas_cumprod.tolist()
-    want = [min(a / (1 - a), 5) / (a / (1 - a)) for a in alphas]
-    assert snr_weights(model, 5.0).tolist() == pytest.approx(want, rel=1e-5)
-
-
-def test_min_snr_weights_for_v_are_the_published_ones() -> None:
-    """The same paper, section 3.4, for the v-target: min(SNR, γ) / (SNR + 1)."""
-    model = scheduler("v_prediction")
-    want = [min(a / (1 - a), 5) / (a / (1 - a) + 1) for a in model.alphas_cumprod.tolist()]
-    assert snr_weights(model, 5.0).tolist() == pytest.approx(want, rel=1e-5)
-
-
-def test_the_noisiest_step_keeps_weight_one_where_the_schedule_ends_in_pure_noise() -> None:
-    weights = snr_weights(new_scheduler(), 5.0)
-    alphas = new_scheduler().alphas_cumprod.double()
-    want = [(min(a / (1 - a), 5) + 1) / (a / (1 - a) + 1) for a in alphas.tolist()]
-    assert weights.tolist() == pytest.approx(want, rel=1e-5)
-    assert float(weights[-1]) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_gamma_zero_weighs_all_steps_alike(prediction: str) -> None:
-    assert snr_weights(scheduler(prediction), 0).tolist() == [1.0] * 1000
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_noise_and_targets_are_those_of_diffusers(prediction: str) -> None:
-    model = scheduler(prediction)
-    draw = generator(0, "noise")
-    clean, noise = torch.randn(5, *LATENT, generator=draw), torch.randn(5, *LATENT, generator=draw)
-    times = torch.tensor([0, 1, 400, 998, 999])
-    noisy, target = noised(model, clean, noise, times)
-    torch.testing.assert_close(noisy, model.add_noise(clean, noise, times))
-    torch.testing.assert_close(target, noise if prediction == "epsilon" else model.get_velocity(clean, noise, times))
 
 
 # The order of pictures
@@ -106,9 +57,9 @@ def test_rows_pick_all_parts_of_the_same_pictures() -> None:
     everything, index = examples(), torch.tensor([2, 0])
     some = everything.rows(index)
     assert len(some) == 2
-    for field in ("mean", "log_variance", "tokens"):
+    for field in ("mean", "log_variance"):
         assert torch.equal(getattr(some, field)[0], getattr(everything, field)[2])
-    assert torch.equal(some.empty, everything.empty)
+    assert torch.equal(some.prompts.tokens[0], everything.prompts.tokens[2])
 
 
 # Training itself
@@ -132,12 +83,12 @@ def test_training_twice_gives_the_same_bits_whatever_the_global_generator_holds(
 
 
 def test_the_base_stays_as_it_was(base: BaseModel) -> None:
-    before = {name: tensor.clone() for name, tensor in base.unet.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in base.denoiser.state_dict().items()}
     assert norm(run(base)) > 0
-    after = base.unet.state_dict()
+    after = base.denoiser.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
-    assert not base.unet.training
+    assert not base.denoiser.training
 
 
 def test_adam_moves_every_factor_by_the_learning_rate_in_the_only_step(base: BaseModel) -> None:
@@ -154,10 +105,10 @@ def test_the_learning_rate_warms_up_over_a_tenth_of_the_steps(base: BaseModel) -
 
     def watch(state: State) -> None:
         if len(state["losses"]) == 1:
-            first.extend(p.detach().abs().flatten() for n, p in base.unet.named_parameters() if "lora_B" in n)
+            first.extend(p.detach().abs().flatten() for n, p in base.denoiser.named_parameters() if "lora_B" in n)
 
-    start = initial(target_shapes(base.unet, "attention"), rank=2, scale=1.0, seed=0)
-    train(base.unet, base.scheduler, examples(), start, replace(SETTINGS, steps=20, lr=1e-3), seed=0, save_every=1, save=watch)
+    start = initial(target_shapes(base, "attention"), rank=2, scale=1.0, seed=0)
+    train(base, examples(), start, replace(SETTINGS, steps=20, lr=1e-3), seed=0, save_every=1, save=watch)
     assert float(torch.cat(first).median()) == pytest.approx(0.5e-3, rel=1e-2)
 
 
@@ -166,16 +117,16 @@ def test_training_continued_from_any_step_ends_with_the_same_bits(base: BaseMode
     """Seven steps of which the last one belongs to another epoch than the first; with weight decay, and saved as bytes in between."""
     settings, start = (
         replace(SETTINGS, steps=7, weight_decay=0.1),
-        initial(target_shapes(base.unet, "attention"), rank=2, scale=1.0, seed=0),
+        initial(target_shapes(base, "attention"), rank=2, scale=1.0, seed=0),
     )
     states: dict[int, bytes] = {}
 
     def keep(state: State) -> None:
         states[len(state["losses"])] = save(state)
 
-    whole = train(base.unet, base.scheduler, examples(), start, settings, seed=0, save_every=1, save=keep)
+    whole = train(base, examples(), start, settings, seed=0, save_every=1, save=keep)
     assert sorted(states) == list(range(1, 8))
-    again = train(base.unet, base.scheduler, examples(), start, settings, seed=0, state=load(states[cut]))
+    again = train(base, examples(), start, settings, seed=0, state=load(states[cut]))
     assert again.losses == whole.losses
     assert to_bytes(again.adapter) == to_bytes(whole.adapter)
 
@@ -191,7 +142,7 @@ def test_clipping_clips(base: BaseModel) -> None:
 
 def test_with_full_caption_dropout_prompts_do_not_matter(base: BaseModel) -> None:
     rows = examples()
-    others = replace(rows, tokens=rows.tokens.flip(0) * 3)
+    others = replace(rows, prompts=Conditioning(rows.prompts.tokens.flip(0) * 3))
     silent = replace(SETTINGS, caption_dropout=1.0)
     assert to_bytes(run(base, silent).adapter) == to_bytes(run(base, silent, others).adapter)
     assert to_bytes(run(base).adapter) != to_bytes(run(base, rows=others).adapter)
@@ -210,35 +161,35 @@ def test_the_posterior_is_resampled_with_its_own_spread(base: BaseModel) -> None
 
 
 def begun(base: BaseModel, seed: int = 0, size: float = 0.02) -> dict[str, Layer]:
-    shapes = target_shapes(base.unet, "attention")
+    shapes = target_shapes(base, "attention")
     return random_adapter(shapes, 2, "begun", seed, size=size)
 
 
 @pytest.mark.parametrize(("trains", "still"), [("a", "b"), ("b", "a")])
 def test_a_factor_that_is_not_trained_keeps_its_bits(base: BaseModel, trains: Trains, still: str) -> None:
     start = begun(base)
-    made = train(base.unet, base.scheduler, examples(), start, SETTINGS, seed=0, trains=trains).adapter
+    made = train(base, examples(), start, SETTINGS, seed=0, trains=trains).adapter
     for name, layer in start.items():
         assert torch.equal(getattr(made[name], still), getattr(layer, still))
         assert not torch.equal(getattr(made[name], trains), getattr(layer, trains))
 
 
 def test_training_beside_a_frozen_adapter_is_training_on_a_base_that_contains_it(base: BaseModel) -> None:
-    start, frozen, before = begun(base), begun(base, 1), deepcopy(base.unet.state_dict())
-    made = train(base.unet, base.scheduler, examples(), start, SETTINGS, seed=0, beside=frozen)
-    other = merged(base.unet, frozen)
-    want = train(other, base.scheduler, examples(), start, SETTINGS, seed=0)
+    start, frozen, before = begun(base), begun(base, 1), deepcopy(base.denoiser.state_dict())
+    made = train(base, examples(), start, SETTINGS, seed=0, beside=frozen)
+    other = merged(base.denoiser, frozen)
+    want = train(replace(base, denoiser=other), examples(), start, SETTINGS, seed=0)
     assert made.losses == pytest.approx(want.losses, rel=1e-4)
     for name, layer in want.adapter.items():
         torch.testing.assert_close(dense(made.adapter[name]), dense(layer), rtol=1e-3, atol=1e-5)
-    assert all(torch.equal(value, before[key]) for key, value in base.unet.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in base.denoiser.state_dict().items())
 
 
 def test_the_proximal_gradient_is_that_of_half_the_squared_distance(base: BaseModel) -> None:
     """At the rate at which AdamW's first step is the sign of the gradient, an overwhelming μ moves every factor towards its anchor."""
     start, anchor = begun(base), begun(base, 1)
     settings = replace(SETTINGS, steps=1, prox=1e6, clip_norm=1e12)
-    made = train(base.unet, base.scheduler, examples(), start, settings, seed=0, anchor=anchor).adapter
+    made = train(base, examples(), start, settings, seed=0, anchor=anchor).adapter
     for name, layer in start.items():
         for factor in ("a", "b"):
             way = torch.sign(getattr(anchor[name], factor) - getattr(layer, factor))
@@ -251,10 +202,10 @@ def test_prox_keeps_training_near_its_start_and_zero_changes_nothing(base: BaseM
 
     def distance(prox: float) -> float:
         settings = replace(SETTINGS, prox=prox, clip_norm=1e12)
-        made = train(base.unet, base.scheduler, examples(), start, settings, seed=0).adapter
+        made = train(base, examples(), start, settings, seed=0).adapter
         return sum(float((made[n].a - x.a).square().sum() + (made[n].b - x.b).square().sum()) for n, x in start.items())
 
-    plain = train(base.unet, base.scheduler, examples(), start, replace(SETTINGS, clip_norm=1e12), seed=0).adapter
+    plain = train(base, examples(), start, replace(SETTINGS, clip_norm=1e12), seed=0).adapter
     assert distance(0.0) == sum(float((plain[n].a - x.a).square().sum() + (plain[n].b - x.b).square().sum()) for n, x in start.items())
     assert distance(100.0) < 0.5 * distance(0.0)
 
@@ -264,7 +215,7 @@ def test_an_interrupted_training_of_any_kind_ends_with_the_same_bits(base: BaseM
     kept: list[State] = []
     settings = replace(SETTINGS, prox=0.1)
     options = {"seed": 0, "trains": trains, "beside": begun(base, 1), "anchor": begun(base, 2)}
-    whole = train(base.unet, base.scheduler, examples(), begun(base), settings, **options, save_every=3, save=kept.append)  # type: ignore[arg-type]
-    again = train(base.unet, base.scheduler, examples(), begun(base), settings, **options, state=load(save(kept[0])))  # type: ignore[arg-type]
+    whole = train(base, examples(), begun(base), settings, **options, save_every=3, save=kept.append)  # type: ignore[arg-type]
+    again = train(base, examples(), begun(base), settings, **options, state=load(save(kept[0])))  # type: ignore[arg-type]
     assert to_bytes(again.adapter) == to_bytes(whole.adapter)
     assert again.losses == whole.losses

@@ -16,6 +16,7 @@ from data.emoji.styles import STYLES
 from data.home import HOME, Home
 from data.records import Model
 from fedcore import adapters
+from fedcore.base import Conditioning
 from fedcore.evaluation import heldout_losses
 from fedcore.injection import initial, target_shapes
 from fedcore.pretraining.captions import STYLE_WORDS
@@ -76,14 +77,18 @@ def loss_on_the_base_s_own_styles() -> float:
         own = [d for d in drawings(style) if d.unseen][:4]
         with torch.no_grad():
             mean = base.vae.encode(pixels([d.png for d in own]).float() / 127.5 - 1).latent_dist.mean * base.vae.config.scaling_factor
-        tokens = encode(base, [f"{d.names[0]}, {STYLE_WORDS[style][0]}" for d in own]).tokens
-        losses.append(Examples(mean, torch.full_like(mean, -30.0), tokens, tokens[0]))
-    together = Examples(*(torch.cat([getattr(e, f) for e in losses]) for f in ("mean", "log_variance", "tokens")), losses[0].empty)
-    return heldout_losses(base.unet, base.scheduler, together, None, timesteps=1, seed=0).mean().item()
+        tokens = encode(base, [f"{d.names[0]}, {STYLE_WORDS[style][0]}" for d in own]).prompts
+        losses.append(Examples(mean, torch.full_like(mean, -30.0), tokens))
+    together = Examples(
+        torch.cat([e.mean for e in losses]),
+        torch.cat([e.log_variance for e in losses]),
+        Conditioning(torch.cat([e.prompts.tokens for e in losses])),
+    )
+    return heldout_losses(base, together, None, timesteps=1, seed=0).mean().item()
 
 
 def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
-    shapes, store = target_shapes(load_base("embedded").unet, "attention"), home.server()
+    shapes, store = target_shapes(load_base("embedded"), "attention"), home.server()
     one, two = (store.put(adapters.to_bytes(random_adapter(shapes, 2, name, size=0.02)), "adapter", ".safetensors") for name in ("1", "2"))
     nothing = store.put(adapters.to_bytes(initial(shapes, rank=2, scale=1.0, seed=0)), "adapter", ".safetensors")
     made = {

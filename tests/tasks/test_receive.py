@@ -30,7 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @pytest.fixture
 def sent(base: BaseModel) -> Adapter:
-    return initial(target_shapes(base.unet, "attention"), rank=4, scale=1.0, seed=0)
+    return initial(target_shapes(base, "attention"), rank=4, scale=1.0, seed=0)
 
 
 @pytest.fixture

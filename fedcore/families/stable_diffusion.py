@@ -1,0 +1,62 @@
+"""Stable Diffusion 1.x and 2.x: one CLIP, a UNet, ε or v."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fedcore.base import BaseModel, Conditioning, Encoded, Family, Shape
+from fedcore.families.common import (
+    UNET_ATTENTION,
+    UNET_CONVOLUTIONS,
+    batched,
+    meanings,
+    of_empty,
+    plain_schedule,
+    square,
+    tokenised,
+)
+from fedcore.noise import Diffusion
+
+
+@torch.no_grad()
+def _encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
+    """The last hidden states."""
+
+    def part(some: Sequence[str]) -> Encoded:
+        read = tokenised(base.tokenizers[0], some)
+        states = base.text_encoders[0](read.input_ids).last_hidden_state.float()
+        return Encoded(Conditioning(states), meanings(states, read.attention_mask))
+
+    return batched(part, texts)
+
+
+def _shape(base: BaseModel, size: int | None) -> Shape:
+    return square(base.denoiser.config.in_channels, base.denoiser.config.sample_size, base, size)
+
+
+def _predict(base: BaseModel, noisy: Tensor, timesteps: Tensor, prompts: Conditioning, guidance: float) -> Tensor:  # noqa: ARG001
+    predicted: Tensor = base.denoiser(noisy, timesteps, prompts.tokens).sample
+    return predicted
+
+
+STABLE_DIFFUSION = Family(
+    pipeline="StableDiffusionPipeline",
+    parts={
+        "tokenizer": "CLIPTokenizer",
+        "text_encoder": "CLIPTextModel",
+        "vae": "AutoencoderKL",
+        "unet": "UNet2DConditionModel",
+        "scheduler": "DDIMScheduler",
+    },
+    denoiser="unet",
+    attention=UNET_ATTENTION,
+    further=UNET_CONVOLUTIONS,
+    process=Diffusion.of,
+    encode=_encode,
+    nothing=of_empty,
+    shape=_shape,
+    predict=_predict,
+    schedule=plain_schedule,
+    two_passes=True,
+)

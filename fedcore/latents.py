@@ -1,0 +1,29 @@
+"""Between pictures and latents: the autoencoder, with its scale and, where it has one, its shift."""
+
+import torch
+from torch import Tensor
+
+from fedcore.base import BaseModel
+from fedcore.families.common import pixels_per_latent
+
+
+@torch.no_grad()
+def decode(base: BaseModel, latents: Tensor) -> Tensor:
+    """Latents (n, channels, h, w) to uint8 pictures (n, 3, H, W)."""
+    of = base.vae.config
+    made = base.vae.decode(latents / of.scaling_factor + (of.shift_factor or 0.0)).sample
+    pictures: Tensor = ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pictures
+
+
+@torch.no_grad()
+def posterior(base: BaseModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures (n, 3, H, W) in [-1, 1] to the mean and log-variance of their latents, both (n, channels, h, w), as `decode` takes them."""
+    of, found = base.vae.config, base.vae.encode(pixels).latent_dist
+    mean = (found.mean - (of.shift_factor or 0.0)) * of.scaling_factor
+    return mean, found.logvar + 2 * torch.tensor(of.scaling_factor).log()
+
+
+def picture_size(base: BaseModel) -> int:
+    """Pixels of a side of the pictures that the base was made for."""
+    return base.family.shape(base, None)[1] * pixels_per_latent(base)
