@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from fedcore.adapters import Adapter, Layer
 from fedcore.noise import Process
 
 if TYPE_CHECKING:  # seconds to import; whoever only reads a description does not pay them
@@ -64,6 +65,22 @@ class Encoded:
     meanings: Tensor
 
 
+class Renamed(Protocol):
+    """An adapter's layers under other names, each with the shape of its weight; several may become one."""
+
+    def __call__(self, adapter: Adapter, kernels: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Layer, tuple[int, ...]]]:
+        """The same updates."""
+
+
+@dataclass(frozen=True)
+class Kohya:
+    """How kohya's trainers name this family and its layers."""
+
+    version: str
+    architecture: str
+    renamed: Renamed
+
+
 @dataclass(frozen=True)
 class Family:
     """What differs between kinds of models; one file of `fedcore.families` each.
@@ -75,7 +92,8 @@ class Family:
     row. `shape(base, size)`: the latents of a picture of `size` pixels, None for the size that the model was made for.
     `predict(base, noisy, timesteps, prompts, guidance)`: what the process asks of the model, of the shape of `noisy` (n,
     channels, h, w). `schedule(scheduler, steps, shape)` sets the timesteps of a generation, as the family's pipeline does.
-    Guidance is `two_passes` with and without prompt, or a number that the model takes.
+    Guidance is `two_passes` with and without prompt, or a number that the model takes. `kohya` is None where diffusers reads no
+    such names back.
     """
 
     pipeline: str
@@ -90,6 +108,7 @@ class Family:
     predict: Callable[[BaseModel, Tensor, Tensor, Conditioning, float], Tensor]
     schedule: Callable[[Any, int, Shape], None]
     two_passes: bool
+    kohya: Kohya | None
 
 
 @dataclass(frozen=True, eq=False)

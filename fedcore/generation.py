@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedcore.adapters import Adapter
 from fedcore.base import BaseModel, Conditioning
-from fedcore.injection import merged
+from fedcore.injection import injected
 from fedcore.latents import decode
 from fedcore.prompts import nothing
 from fedcore.seeds import generator
@@ -28,14 +28,15 @@ def generate(
 ) -> Tensor:
     """uint8 pictures (n, 3, `size`, `size`) for n `prompts`, of the base's own size by default.
 
-    Picture i starts from noise drawn with `seeds[i]` alone. The base's own scheduler, deterministic (DDIM: η = 0).
+    Picture i starts from noise drawn with `seeds[i]` alone. The base's own scheduler, deterministic (DDIM: η = 0). The adapter
+    stands beside the weights, as in diffusers, whose pictures with the exported adapter are the same.
     """
     shape = base.family.shape(base, size)
     noise = torch.stack([torch.randn(shape, generator=generator(seed, "picture")) for seed in seeds])
     pictures = []
     parts = torch.arange(len(noise)).split(batch)
     done = 0
-    with merged(base.denoiser, adapter):
+    with injected(base.denoiser, adapter):
         base.denoiser.eval()
         for part in parts:
             scheduler = type(base.scheduler).from_config(base.scheduler.config)

@@ -12,7 +12,7 @@ def decode(base: BaseModel, latents: Tensor) -> Tensor:
     """Latents (n, channels, h, w) to uint8 pictures (n, 3, H, W)."""
     of = base.vae.config
     made = base.vae.decode(latents / of.scaling_factor + (of.shift_factor or 0.0)).sample
-    pictures: Tensor = ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    pictures: Tensor = ((made * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)  # diffusers rounds so, too
     return pictures
 
 

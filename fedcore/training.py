@@ -44,8 +44,8 @@ class Examples:
 class Settings:
     """Local training: `steps` of `batch` pictures, AdamW at `lr` with linear warm-up over a tenth of the steps.
 
-    `min_snr` is γ of min-SNR weighting (0: off; without meaning for flows); `caption_dropout` the share of examples trained on the empty caption;
-    `clip_norm` the largest gradient norm; `prox` the weight μ of the proximal term, see `train`.
+    `min_snr` is γ of min-SNR weighting (0: off; without meaning for flows); `caption_dropout` the share of examples trained
+    without caption; `clip_norm` the largest gradient norm; `prox` the weight μ of the proximal term, see `train`.
     """
 
     steps: int

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,8 +15,9 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
 from data.base.folder import base_folder
+from data.formats import peft
+from data.formats.tensors import Made, made_for
 from data.home import Home
-from data.peft_folder import kernels, write_peft
 from data.records import Model, RoundRecord, bound, champion, mark_published, rounds
 from data.store import Store
 from fedcore.adapters import from_bytes
@@ -114,25 +115,24 @@ def digest_of(model: Model) -> str:
 class _Files:
     """Writes a model's adapter as a PEFT folder."""
 
-    base: str
-    shapes: Mapping[str, tuple[int, ...]]
+    of: Made
     model: Model
 
     def __call__(self, folder: Path) -> None:
         if (adapter := load_model(self.model)) is not None:
-            write_peft(adapter, self.shapes, folder, base=self.base)
+            peft.write_peft(adapter, self.of, folder)
 
 
 def versions_of(store: Store, name: str, base: str, record: RoundRecord) -> list[Versioned]:
     """A round's adapters as MLflow is to keep them."""
     first = from_bytes(store.get(next(iter(record.clusters.values())).adapter))
-    shapes = kernels(base_folder(base) / "unet", sorted(first))
+    of = made_for(base, base_folder(base), first)
     return [
         Versioned(
             registered=f"{name}.{owner}",
             title=f"{name}-{owner}-r{record.round}",
             tags={"sha256": digest_of(model), "round": str(record.round), "owner": owner, "fedcore.name": name, **about},
-            write=_Files(base, shapes, model),
+            write=_Files(of, model),
         )
         for owner, model, about in adapters_of(record)
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from fedcore.adapters import Adapter, Layer
 from fedcore.base import BaseModel, Conditioning, Encoded, Shape
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def square(channels: int, made_for: int, base: BaseModel, size: int | None) -> S
     """Latents of a square picture of `size` pixels; `made_for` latents a side without one."""
     side = made_for if size is None else size // pixels_per_latent(base)
     return channels, side, side
+
+
+def underscored(adapter: Adapter, kernels: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Layer, tuple[int, ...]]]:
+    """A UNet's layers as kohya names them."""
+    return {"lora_unet_" + name.replace(".", "_"): (layer, kernels[name]) for name, layer in adapter.items()}
 
 
 def plain_schedule(scheduler: Any, steps: int, shape: Shape) -> None:  # noqa: ARG001 the same for every family

@@ -1,13 +1,14 @@
 """Flux-type transformers: CLIP for one vector, T5 for the tokens, latents in patches of 2×2, rectified flow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedcore.base import BaseModel, Conditioning, Encoded, Family, Shape
+from fedcore.adapters import Adapter, Layer
+from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
 from fedcore.families.common import JOINT_ATTENTION, batched, dynamic_shift, meanings, of_empty, pixels_per_latent, square, tokenised
 from fedcore.noise import Flow
 
@@ -68,6 +69,50 @@ def _guided(base: BaseModel) -> bool:
     return bool(base.denoiser.config.guidance_embeds)
 
 
+STREAMS = {"img": ("to_q", "to_k", "to_v"), "txt": ("add_q_proj", "add_k_proj", "add_v_proj")}
+DOUBLE = {
+    "attn.to_out.0": "img_attn_proj",
+    "attn.to_add_out": "txt_attn_proj",
+    "ff.net.0.proj": "img_mlp_0",
+    "ff.net.2": "img_mlp_2",
+    "ff_context.net.0.proj": "txt_mlp_0",
+    "ff_context.net.2": "txt_mlp_2",
+}
+
+
+def _fused(parts: Sequence[Layer | None], kernels: Sequence[tuple[int, ...]]) -> tuple[Layer, tuple[int, ...]]:
+    """Layers with the same input as one: A's stacked, B's on the diagonal, scales folded in; who is not there is nought."""
+    rank, width = max(p.rank for p in parts if p is not None), kernels[0][1]
+    downs, ups = torch.zeros(len(parts) * rank, width), torch.zeros(sum(k[0] for k in kernels), len(parts) * rank)
+    row = 0
+    for i, (part, kernel) in enumerate(zip(parts, kernels, strict=True)):
+        if part is not None:
+            downs[i * rank : i * rank + part.rank] = part.a
+            ups[row : row + kernel[0], i * rank : i * rank + part.rank] = part.folded().b
+        row += kernel[0]
+    return Layer(downs, ups), (row, width)
+
+
+def _kohya(adapter: Adapter, kernels: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Layer, tuple[int, ...]]]:
+    """The original's names, where queries, keys and values (and in single blocks the MLP) are one layer."""
+    out: dict[str, tuple[Layer, tuple[int, ...]]] = {}
+    for block in sorted({name.split(".")[1] for name in adapter if name.startswith("transformer_blocks.")}):
+        of, to = f"transformer_blocks.{block}", f"lora_unet_double_blocks_{block}"
+        for stream, ends in STREAMS.items():
+            names = [f"{of}.attn.{end}" for end in ends]
+            out[f"{to}_{stream}_attn_qkv"] = _fused([adapter.get(n) for n in names], [kernels[n] for n in names])
+        out |= {f"{to}_{new}": (adapter[n], kernels[n]) for old, new in DOUBLE.items() if (n := f"{of}.{old}") in adapter}
+    for block in sorted({name.split(".")[1] for name in adapter if name.startswith("single_transformer_blocks.")}):
+        of, to = f"single_transformer_blocks.{block}", f"lora_unet_single_blocks_{block}"
+        names = [f"{of}.attn.{end}" for end in STREAMS["img"]] + [f"{of}.proj_mlp"]
+        shapes = [kernels[n] for n in names[:3]]
+        shapes.append(kernels.get(names[3], (4 * shapes[0][0], shapes[0][1])))
+        out[f"{to}_linear1"] = _fused([adapter.get(n) for n in names], shapes)
+        if (n := f"{of}.proj_out") in adapter:
+            out[f"{to}_linear2"] = adapter[n], kernels[n]
+    return out
+
+
 def _schedule(scheduler: Any, steps: int, shape: Shape) -> None:
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), **dynamic_shift(scheduler, shape))
 
@@ -93,4 +138,5 @@ FLUX = Family(
     predict=_predict,
     schedule=_schedule,
     two_passes=False,
+    kohya=Kohya("flux1", "flux-1-dev/lora", _kohya),
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fedcore.base import BaseModel, Conditioning, Encoded, Family, Shape
+from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
 from fedcore.families.common import (
     UNET_ATTENTION,
     UNET_CONVOLUTIONS,
@@ -15,6 +15,7 @@ from fedcore.families.common import (
     plain_schedule,
     square,
     tokenised,
+    underscored,
 )
 from fedcore.noise import Diffusion
 
@@ -59,4 +60,5 @@ STABLE_DIFFUSION = Family(
     predict=_predict,
     schedule=plain_schedule,
     two_passes=True,
+    kohya=Kohya("sd_v1", "stable-diffusion-v1/lora", underscored),
 )

@@ -73,4 +73,5 @@ STABLE_DIFFUSION_3 = Family(
     predict=_predict,
     schedule=_schedule,
     two_passes=True,
+    kohya=None,
 )

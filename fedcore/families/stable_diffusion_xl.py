@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fedcore.base import BaseModel, Conditioning, Encoded, Family, Shape
+from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
 from fedcore.families.common import (
     UNET_ATTENTION,
     UNET_CONVOLUTIONS,
@@ -16,6 +16,7 @@ from fedcore.families.common import (
     plain_schedule,
     square,
     tokenised,
+    underscored,
 )
 from fedcore.noise import Diffusion
 
@@ -76,4 +77,5 @@ STABLE_DIFFUSION_XL = Family(
     predict=_predict,
     schedule=plain_schedule,
     two_passes=True,
+    kohya=Kohya("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", underscored),
 )

@@ -79,7 +79,8 @@ def arm(stage: str, place: str, who: str, mark: str) -> None:
 
 def arm_publishing(place: str, who: str, mark: str) -> None:
     """The same for what the flow itself does: replace the functions that publishing calls."""
-    from data import peft_folder, records
+    from data import records
+    from data.formats import peft
     from tasks import _tracking
 
     def wrapped(function: Callable[..., Any], *, times: int = 1, after: bool = False) -> Callable[..., Any]:
@@ -99,7 +100,7 @@ def arm_publishing(place: str, who: str, mark: str) -> None:
     if place == "before":
         _tracking.Tracking.run = wrapped(_tracking.Tracking.run)  # type: ignore[method-assign]
     elif place == "middle":
-        peft_folder.write_peft = wrapped(peft_folder.write_peft, times=3)
+        peft.write_peft = wrapped(peft.write_peft, times=3)
     else:
         records.mark_published = wrapped(records.mark_published, after=place == "manifest")
 

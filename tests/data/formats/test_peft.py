@@ -7,7 +7,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from data.peft_folder import kernels, write_peft
+from data.formats.peft import write_peft
+from data.formats.tensors import made_for
 from fedcore.base import BaseModel
 from fedcore.injection import target_shapes
 from fedcore.seeds import generator
@@ -24,7 +25,7 @@ def test_peft_opens_the_folder_and_computes_the_merged_weights(
         name: random_adapter({name: shape}, ranks[i % len(ranks)], scale=scales[i % len(scales)], size=0.05)[name]
         for i, (name, shape) in enumerate(shapes.items())
     }
-    write_peft(adapter, kernels(base_folder / "unet", sorted(adapter)), tmp_path, base="tiny")
+    write_peft(adapter, made_for("tiny", base_folder, adapter), tmp_path)
     opened = PeftModel.from_pretrained(deepcopy(base.denoiser), tmp_path)
     draw = generator(0, "inputs")
     inputs = torch.randn(2, *LATENT, generator=draw), torch.tensor([5, 600]), torch.randn(2, 32, 128, generator=draw)
@@ -35,14 +36,14 @@ def test_peft_opens_the_folder_and_computes_the_merged_weights(
 
 def test_the_same_adapter_gives_the_same_files(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
     adapter = random_adapter(target_shapes(base, "attention"), 2)
-    shapes = kernels(base_folder / "unet", sorted(adapter))
+    of = made_for("tiny", base_folder, adapter)
     for name, order in (("x", adapter), ("y", dict(reversed(adapter.items())))):
         (tmp_path / name).mkdir()
-        write_peft(order, shapes, tmp_path / name, base="tiny")
+        write_peft(order, of, tmp_path / name)
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "x" / file).read_bytes() == (tmp_path / "y" / file).read_bytes()
 
 
 def test_kernel_shapes_come_from_the_unets_file(base: BaseModel, base_folder: Path) -> None:
     names = ["mid_block.attentions.0.transformer_blocks.0.attn2.to_k", "down_blocks.0.resnets.0.conv1"]
-    assert kernels(base_folder / "unet", names) == {names[0]: (32, 128), names[1]: (16, 16, 3, 3)}
+    assert made_for("tiny", base_folder, names).kernels == {names[0]: (32, 128), names[1]: (16, 16, 3, 3)}

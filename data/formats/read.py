@@ -1,0 +1,103 @@
+"""Reads an adapter that was made elsewhere: a PEFT folder, a diffusers file, or kohya's; trusted with nothing."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedcore.adapters import Layer
+from fedcore.base import Family
+from fedcore.errors import AdapterRefused
+
+A, B = ".lora_A.weight", ".lora_B.weight"
+
+
+def read_adapter(path: Path, family: Family) -> dict[str, Layer]:
+    """The adapter in a file or a PEFT folder, whatever its dialect; layers by the names of the family's denoiser.
+
+    Names are translated by diffusers' own converters. What it says of layers that are no part of the denoiser (text encoders)
+    is refused, not dropped.
+
+    Raises:
+        AdapterRefused: one line that says what is wrong with the file.
+    """
+    file = path / "adapter_model.safetensors" if path.is_dir() else path
+    try:
+        tensors = load_file(file)
+    except FileNotFoundError:
+        raise AdapterRefused(f"{file}: there is no such file; give a PEFT folder or a .safetensors file") from None
+    except (SafetensorError, OSError, KeyError):
+        raise AdapterRefused(f"{file}: not a safetensors file; adapters are exchanged as safetensors only") from None
+    try:
+        found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, tensors, family)
+    except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError, TypeError) as error:
+        raise AdapterRefused(f"{file}: its names are not those of an adapter for a {family.pipeline} ({_line(error)})") from None
+    return _layers(str(file), found, alphas, about)
+
+
+def _peft(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Any]]:
+    try:
+        about = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise AdapterRefused(f"{folder}: its adapter_config.json is missing or damaged") from None
+    if not isinstance(about, dict) or about.get("peft_type") != "LORA":
+        raise AdapterRefused(f"{folder}: no LoRA, and no other kind of adapter can be used")
+    return {key.removeprefix("base_model.model."): value for key, value in tensors.items()}, {}, about
+
+
+def _translated(file: Path, tensors: dict[str, Tensor], family: Family) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Any]]:
+    """By diffusers: keys of the form `<layer>.lora_A.weight`, alphas by layer, and what the metadata says."""
+    pipeline = getattr(diffusers, family.pipeline)
+    with_metadata = pipeline.lora_state_dict(str(file), return_lora_metadata=True, local_files_only=True)
+    found, metadata = with_metadata[0], with_metadata[-1]
+    alphas = with_metadata[1] if len(with_metadata) == 3 else None
+    prefix = f"{family.denoiser}."
+    if foreign := sorted(key for key in found if not key.startswith(prefix)):
+        raise AdapterRefused(f"{file}: '{foreign[0][:120]}' is no layer of the {family.denoiser}; only its layers can be adapted")
+    renamed = {_modern(key.removeprefix(prefix)): value for key, value in found.items()}
+    by_layer = {_layer(_modern(key.removeprefix(prefix))): float(value) for key, value in (alphas or {}).items()}
+    about = {key.removeprefix(prefix): value for key, value in (metadata or {}).items()}
+    return renamed, by_layer, about
+
+
+def _modern(key: str) -> str:
+    """Diffusers' older names of the factors as PEFT's."""
+    for old, new in (
+        (".lora.down.weight", A), (".lora.up.weight", B), ("_lora.down.weight", A), ("_lora.up.weight", B), (".processor.", "."),
+        ("to_out.lora_", "to_out.0.lora_"), ("to_out.0.0.", "to_out.0."),
+    ):  # fmt: skip
+        key = key.replace(old, new)
+    return key
+
+
+def _layer(key: str) -> str:
+    return key.removesuffix(".alpha").removesuffix(A).removesuffix(B)
+
+
+def _layers(file: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, float], about: Mapping[str, Any]) -> dict[str, Layer]:
+    names = {_layer(key) for key in tensors}
+    out: dict[str, Layer] = {}
+    for name in sorted(names):
+        down, up = tensors.get(name + A), tensors.get(name + B)
+        if down is None or up is None:
+            raise AdapterRefused(f"{file}: layer {name} lacks one of its two factors")
+        if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[2:] != (1, 1)[: up.ndim - 2] or down.shape[0] != up.shape[1]:
+            raise AdapterRefused(
+                f"{file}: layer {name} has factors of shapes {tuple(down.shape)} and {tuple(up.shape)} that do not multiply"
+            )
+        rank = down.shape[0]
+        alpha = alphas.get(name, about.get("alpha_pattern", {}).get(name, about.get("lora_alpha", rank)))
+        scale = float(alpha) / (rank**0.5 if about.get("use_rslora") else rank)
+        out[name] = Layer(down.float().flatten(1).contiguous(), up.float().flatten(1).contiguous(), scale)
+    if not out:
+        raise AdapterRefused(f"{file}: it holds no adapter")
+    return out
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
