@@ -34,7 +34,7 @@ def read_adapter(path: Path, family: Family) -> dict[str, Layer]:
     except (SafetensorError, OSError, KeyError):
         raise AdapterRefused(f"{file}: not a safetensors file; adapters are exchanged as safetensors only") from None
     try:
-        found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, tensors, family)
+        found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, family)
     except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError, TypeError) as error:
         raise AdapterRefused(f"{file}: its names are not those of an adapter for a {family.pipeline} ({_line(error)})") from None
     return _layers(str(file), found, alphas, about)
@@ -50,7 +50,7 @@ def _peft(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     return {key.removeprefix("base_model.model."): value for key, value in tensors.items()}, {}, about
 
 
-def _translated(file: Path, tensors: dict[str, Tensor], family: Family) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Any]]:
+def _translated(file: Path, family: Family) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Any]]:
     """By diffusers: keys of the form `<layer>.lora_A.weight`, alphas by layer, and what the metadata says."""
     pipeline = getattr(diffusers, family.pipeline)
     with_metadata = pipeline.lora_state_dict(str(file), return_lora_metadata=True, local_files_only=True)
@@ -87,9 +87,8 @@ def _layers(file: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, float
         if down is None or up is None:
             raise AdapterRefused(f"{file}: layer {name} lacks one of its two factors")
         if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[2:] != (1, 1)[: up.ndim - 2] or down.shape[0] != up.shape[1]:
-            raise AdapterRefused(
-                f"{file}: layer {name} has factors of shapes {tuple(down.shape)} and {tuple(up.shape)} that do not multiply"
-            )
+            both = f"{tuple(down.shape)} and {tuple(up.shape)}"
+            raise AdapterRefused(f"{file}: layer {name} has factors of shapes {both} that do not multiply")
         rank = down.shape[0]
         alpha = alphas.get(name, about.get("alpha_pattern", {}).get(name, about.get("lora_alpha", rank)))
         scale = float(alpha) / (rank**0.5 if about.get("use_rslora") else rank)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from data.base.folder import base_folder, digest
 from data.clients import remember_clients, serve
 from data.emoji.benchmark import POOL, WRONG, write_clients, write_pool
 from data.federations import client_folder, read_federation
@@ -13,6 +14,7 @@ from data.home import Home
 from data.records import RoundRecord, bind, bound, rounds
 from data.store import write_atomically
 from fedcore.config import Federation
+from flows.benchmarks.cells import key_of
 from flows.training import federated_training
 from tasks._dispatch import warm
 
@@ -165,6 +167,12 @@ def prepare(home: Home, seed: int, wrong: float = WRONG) -> Path:
     values = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "seed": seed}
     write_atomically(file, yaml.safe_dump(values).encode())
     return file
+
+
+def cell_key(home: Home, method: Method, seed: int) -> str:
+    """Names what a cell is computed from."""
+    federation = read_federation(prepare(home, seed, method.wrong), method.settings, run_name(method, seed))
+    return key_of(federation.digest(), digest(base_folder(federation.base)), method.wrong)
 
 
 def run_cell(home: Home, method: Method, seed: int) -> list[RoundRecord]:

@@ -1,36 +1,33 @@
 """The benchmark's pictures: how losses fall by round and by bytes, what each part adds, how sensitive the result is."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data.records import RoundRecord
 from fedcore.statistics import Interval
+from flows.benchmarks.cells import Cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Rounds = Mapping[str, Sequence[RoundRecord]]
-"""Finished rounds by method."""
 Against = Literal["rounds", "bytes"]
+WHAT: tuple[Literal["personal"], Literal["cluster"]] = ("personal", "cluster")
 
 
-def points(records: Sequence[RoundRecord], against: Against, what: str) -> tuple[list[float], list[float]]:
+def points(cell: Cell, against: Against, what: Literal["personal", "cluster"]) -> tuple[list[float], list[float]]:
     """A curve: rounds or megabytes handed over so far, and the mean held-out loss."""
-    sent, x = 0, list[float]()
-    for record in records:
-        sent += record.bytes_up
-        x.append(record.round if against == "rounds" else sent / 1e6)
-    return x, [record.mean(what, "test") for record in records]
+    sent = [total / 1e6 for total in accumulate(cell.bytes_up)]
+    return list(range(1, len(sent) + 1)) if against == "rounds" else sent, list(getattr(cell, what))
 
 
-def draw(runs: Rounds, against: Against, out: Path) -> None:
+def draw(cells: Sequence[Cell], against: Against, out: Path) -> None:
     """Personal and cluster losses side by side, as `<out>.png` and `<out>.svg`."""
     figure = _figure(11, 4.2)
     axes = figure.subplots(1, 2, sharey=True)
-    for axis, what, title in zip(axes, ("personal", "cluster"), ("personal models", "clusters' adapters"), strict=True):
-        for name, records in runs.items():
-            axis.plot(*points(records, against, what), marker="o", markersize=3, label=name)
+    for axis, what, title in zip(axes, WHAT, ("personal models", "clusters' adapters"), strict=True):
+        for cell in cells:
+            axis.plot(*points(cell, against, what), marker="o", markersize=3, label=cell.method)
         axis.set_title(title)
         axis.set_xlabel("round" if against == "rounds" else "MB handed over by all clients")
         axis.grid(alpha=0.3)

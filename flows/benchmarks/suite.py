@@ -1,82 +1,94 @@
 """The benchmark as a whole: all methods once, the best of them on more seeds, and what the result depends on; tables and plots of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from data.home import Home
-from data.records import RoundRecord, bound
+from data.records import bound
 from data.store import write_atomically
 from flows.benchmarks import plots
-from flows.benchmarks.comparison import PLAIN, Row, best, columns, markdown, qualities, row
-from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, Method, run_cell, run_name
+from flows.benchmarks.cells import Cell, Table, measured
+from flows.benchmarks.comparison import PLAIN, best, difference, markdown, plain_of, qualities
+from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, Method, cell_key, run_cell, run_name
 from flows.benchmarks.quality import quality
 
-Told = Callable[[str], None]
+
+@dataclass(frozen=True)
+class Suite:
+    """Where runs and results lie; `told` hears of every cell. What the table in `out` holds is not computed again."""
+
+    home: Home
+    out: Path
+    told: Callable[[str], None]
+
+    def cell(self, method: Method, seed: int, assess: bool = False) -> Cell:
+        """A cell, computed if need be; with `assess` also what its models are worth beyond their clients' own pictures."""
+        table, key = Table(self.out / "cells.parquet"), cell_key(self.home, method, seed)
+        found = table.find(method.name, seed, key)
+        if found is None or (assess and found.quality is None):
+            records = run_cell(self.home, method, seed)
+            found = found or measured(method.name, method.question, seed, key, records)
+            if assess:
+                found = replace(found, quality=quality(self.home, bound(self.home.server(), run_name(method, seed)), records[-1]))
+            table.add(found)
+        return found
+
+    def cells(self, methods: Sequence[Method], seed: int, assess: bool = False) -> list[Cell]:
+        """These cells of a seed, and at their head that of plain federated LoRA."""
+        plain, out = self.cell(METHODS[PLAIN], seed, assess), list[Cell]()
+        for method in (METHODS[PLAIN], *(m for m in methods if m.name != PLAIN)):
+            made = self.cell(method, seed, assess)
+            d = difference(made, plain)
+            self.told(
+                f"seed {seed} {made.method:18} personal {made.personal[-1]:.4f} ({d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] to {PLAIN}), "
+                f"{made.clusters} clusters, {sum(made.seconds):.0f} s"
+            )
+            out.append(made)
+        return out
+
+    def screen(self, seed: int, names: Sequence[str]) -> list[Cell]:
+        """The methods `names` on one seed: `screening.md`."""
+        cells = self.cells([METHODS[name] for name in names], seed)
+        self._write("screening.md", f"## Every method, seed {seed}\n\n{markdown(cells, cells)}")
+        return cells
+
+    def repeat(self, seeds: Sequence[int], names: Sequence[str]) -> list[Cell]:
+        """The methods `names` on every seed, assessed in full: `shortlist.md`, convergence and ablation plots."""
+        cells: list[Cell] = []
+        for seed in seeds:
+            mine = self.cells([CENTRAL, *(METHODS[name] for name in names)], seed, assess=True)
+            cells += mine
+            curves = [c for c in mine if len(c.personal) > 1]
+            plots.draw(curves, "rounds", self.out / f"rounds-seed-{seed}")
+            plots.draw(curves, "bytes", self.out / f"bytes-seed-{seed}")
+        steps = {
+            title: [difference(c, plain_of(cells, c.seed)) for c in cells if c.method == name]
+            for title, name in ABLATION.items()
+            if name in {c.method for c in cells}
+        }
+        plots.bars(steps, PLAIN, self.out / "ablation")
+        self._write("shortlist.md", f"## The shortlist, every seed\n\n{markdown(cells, cells)}\n{qualities(cells)}")
+        return cells
+
+    def vary(self, seed: int) -> None:
+        """One setting at a time: `sensitivity.md` and a plot."""
+        found: dict[str, dict[str, tuple[float, float]]] = {}
+        plain, cells = self.cell(METHODS[PLAIN], seed), list[Cell]()
+        for title, methods in SENSITIVITY.items():
+            made = self.cells(list(methods.values()), seed)[1:]
+            cells += made
+            found[title] = {value: (c.personal[-1], c.cluster[-1]) for value, c in zip(methods, made, strict=True)}
+        plots.sensitivities(found, self.out / "sensitivity")
+        self._write("sensitivity.md", f"## What it depends on, seed {seed}\n\n{markdown(cells, [plain])}")
+
+    def _write(self, name: str, text: str) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.out / name, text.encode())
 
 
-def rows_of(home: Home, seed: int, methods: Sequence[Method], assess: bool, told: Told) -> Iterator[tuple[Row, list[RoundRecord]]]:
-    """Compute what is missing of these cells of a seed; `assess` for more than clients' held-out losses."""
-    plain = run_cell(home, METHODS[PLAIN], seed)
-    for method in methods:
-        records = plain if method.name == PLAIN else run_cell(home, method, seed)
-        found = quality(home, bound(home.server(), run_name(method, seed)), records[-1]) if assess else None
-        made = row(method.name, method.question, seed, records, plain, found)
-        d = made.difference
-        told(
-            f"seed {seed} {method.name:18} personal {made.personal:.4f} ({d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] to {PLAIN}), "
-            f"{made.clusters} clusters, {made.seconds:.0f} s"
-        )
-        yield made, records
-
-
-def screen(home: Home, seed: int, names: Sequence[str], out: Path, told: Told) -> list[Row]:
-    """The methods `names` on one seed: `screening.md`, `screening.parquet`."""
-    rows = [made for made, _ in rows_of(home, seed, [METHODS[name] for name in names], False, told)]
-    _table(rows, out / "screening", f"## Every method, seed {seed}\n\n{markdown(rows)}")
-    return rows
-
-
-def shortlist(screened: Sequence[Row]) -> list[str]:
+def shortlist(screened: Sequence[Cell]) -> list[str]:
     """Baselines, what the ablation needs, and the best three of the questions' winners, by the tuning pictures."""
-    winners = sorted(best([r for r in screened if r.question != CENTRAL.question]).values(), key=lambda r: r.tune)
+    winners = sorted(best([c for c in screened if c.question != CENTRAL.question]).values(), key=lambda c: c.tune)
     baselines = [name for name, method in METHODS.items() if method.question == CENTRAL.question]
-    return list(dict.fromkeys([*baselines, *ABLATION.values(), *(r.method for r in winners[:3])]))
-
-
-def repeat(home: Home, seeds: Sequence[int], names: Sequence[str], out: Path, told: Told) -> list[Row]:
-    """The methods `names` on every seed, assessed in full: `shortlist.md`, `shortlist.parquet`, convergence and ablation plots."""
-    rows: list[Row] = []
-    for seed in seeds:
-        curves: dict[str, list[RoundRecord]] = {}
-        for made, records in rows_of(home, seed, [CENTRAL, *(METHODS[name] for name in names)], True, told):
-            rows.append(made)
-            if len(records) > 1:
-                curves[made.method] = records
-        plots.draw(curves, "rounds", out / f"rounds-seed-{seed}")
-        plots.draw(curves, "bytes", out / f"bytes-seed-{seed}")
-    by_method = {name: [r.difference for r in rows if r.method == name] for name in dict.fromkeys(r.method for r in rows)}
-    plots.bars({title: by_method[name] for title, name in ABLATION.items() if name in by_method}, PLAIN, out / "ablation")
-    _table(rows, out / "shortlist", f"## The shortlist, every seed\n\n{markdown(rows)}\n{qualities(rows)}")
-    return rows
-
-
-def vary(home: Home, seed: int, out: Path, told: Told) -> None:
-    """One setting at a time: `sensitivity.md`, `sensitivity.parquet` and a plot."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    rows: list[Row] = []
-    for title, methods in SENSITIVITY.items():
-        for value, method in methods.items():
-            for made, _ in rows_of(home, seed, [method], False, told):
-                rows.append(made)
-                found.setdefault(title, {})[value] = (made.personal, made.cluster)
-    plots.sensitivities(found, out / "sensitivity")
-    _table(rows, out / "sensitivity", f"## What it depends on, seed {seed}\n\n{markdown(rows)}")
-
-
-def _table(rows: Sequence[Row], out: Path, text: str) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns(rows)), out.with_suffix(".parquet"))
-    write_atomically(out.with_suffix(".md"), text.encode())
+    return list(dict.fromkeys([*baselines, *ABLATION.values(), *(c.method for c in winners[:3])]))

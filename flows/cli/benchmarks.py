@@ -113,30 +113,32 @@ def benchmark_methods(
 ) -> None:
     """Every method on federations/benchmark.yaml with the same budget, the best on all seeds, and what the result depends on.
 
-    What is finished is not computed again, so stop it at will.
+    What is finished is not computed again, so stop it at will: neither runs nor what stands in the folder's cells.parquet.
     """
     settings()
     from data.home import Home
-    from flows.benchmarks import suite
+    from flows.benchmarks.comparison import PLAIN
     from flows.benchmarks.methods import METHODS
+    from flows.benchmarks.suite import Suite, shortlist
     from flows.temporary_server import temporary_server
 
     if unknown := sorted(set(only or ()) - set(METHODS)):
         from fedcore.errors import InputError
 
         raise InputError(f"there is no method '{unknown[0]}'; there are {', '.join(METHODS)}")
-    home, parts, of = Home.current(), set(part or Part), seeds or [0, 1, 2]
+    parts, of = set(part or Part), seeds or [0, 1, 2]
 
     def told(line: str) -> None:
         console.print(line, soft_wrap=True)
 
+    suite = Suite(Home.current(), out, told)
     with temporary_server():
-        names = list(dict.fromkeys([suite.PLAIN, *only])) if only else list(METHODS)
+        names = list(dict.fromkeys([PLAIN, *only])) if only else list(METHODS)
         if Part.screen in parts or (Part.shortlist in parts and not only):
-            screened = suite.screen(home, of[0], names, out, told)
-            names = names if only else suite.shortlist(screened)
+            screened = suite.screen(of[0], names)
+            names = names if only else shortlist(screened)
         if Part.shortlist in parts:
-            suite.repeat(home, of, names, out, told)
+            suite.repeat(of, names)
         if Part.sensitivity in parts and not only:
-            suite.vary(home, of[0], out, told)
+            suite.vary(of[0])
     console.print(f"wrote tables and plots to {out}")

@@ -1,14 +1,17 @@
 """What the benchmark's cells come to: against numbers worked out by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from data.home import Home
 from data.records import ClientRecord, ClusterRecord, RoundRecord
 from data.store import Ref
 from fedcore.statistics import Interval
-from flows.benchmarks.comparison import best, columns, markdown, qualities, row
-from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, run_name
+from flows.benchmarks.cells import Cell, Table, measured
+from flows.benchmarks.comparison import best, difference, markdown, qualities, reached
+from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, cell_key, run_name
 from flows.benchmarks.plots import bars, draw, points, sensitivities
 from flows.benchmarks.quality import Quality
 from flows.benchmarks.suite import shortlist
@@ -34,42 +37,63 @@ def record(number: int, losses: dict[str, float], groups: str = "xxy", clusters:
     )  # fmt: skip
 
 
-PLAIN = [record(n, dict.fromkeys("abc", loss)) for n, loss in ((1, 0.9), (2, 0.8), (3, 0.7))]
-BETTER = [record(1, {"a": 0.8, "b": 0.8, "c": 0.8}), record(2, {"a": 0.6, "b": 0.7, "c": 0.8}), record(3, {"a": 0.5, "b": 0.6, "c": 0.7})]
+def cell(method: str, question: str, records: list[RoundRecord], seed: int = 0) -> Cell:
+    return measured(method, question, seed, "k", records)
 
 
-def test_a_row_says_how_far_and_how_soon() -> None:
-    made = row("better", "who", 0, BETTER, PLAIN)
-    assert (made.personal, made.worst, made.cluster, made.base) == tuple(map(pytest.approx, (0.6, 0.7, 0.7, 1.0)))
-    assert made.difference.mean == pytest.approx(-0.1)  # of −0.2, −0.1 and 0
-    assert made.difference.low == pytest.approx(-0.2)
-    assert made.difference.high == pytest.approx(0.0, abs=1e-12)
-    assert (made.rounds, made.bytes_up) == (2, 4_000_000)
-    assert (made.clusters, made.ari, made.aggregation_error, made.seconds) == (2, 1.0, pytest.approx(0.2), 9.0)
+PLAIN = cell("fedavg", "who", [record(n, dict.fromkeys("abc", loss)) for n, loss in ((1, 0.9), (2, 0.8), (3, 0.7))])
+LOSSES = ({"a": 0.8, "b": 0.8, "c": 0.8}, {"a": 0.6, "b": 0.7, "c": 0.8}, {"a": 0.5, "b": 0.6, "c": 0.7})
+BETTER = cell("better", "who", [record(i, losses) for i, losses in enumerate(LOSSES, start=1)])
+QUALITY = Quality(0.6, 0.5, Interval(0.02, 0.01, 0.03), 0.75, Interval(0.1, -0.1, 0.2))
 
 
-def test_who_never_gets_there_has_no_round_for_it() -> None:
-    made = row("worse", "who", 0, PLAIN[:2], BETTER)
-    assert (made.rounds, made.bytes_up) == (None, None)
+def test_a_cell_says_how_far_and_how_soon() -> None:
+    assert (BETTER.personal, BETTER.cluster, BETTER.base) == (pytest.approx((0.8, 0.7, 0.6)), pytest.approx((0.9, 0.8, 0.7)), 1.0)
+    assert (BETTER.clients, BETTER.losses) == (("a", "b", "c"), (0.5, 0.6, 0.7))
+    assert BETTER.tune == pytest.approx(0.4)
+    d = difference(BETTER, PLAIN)  # of −0.2, −0.1 and 0
+    assert (d.mean, d.low, d.high) == (pytest.approx(-0.1), pytest.approx(-0.2), pytest.approx(0.0, abs=1e-12))
+    assert reached(BETTER, PLAIN.personal[-1]) == 2
+    assert reached(PLAIN, 0.5) is None
+    assert (BETTER.clusters, BETTER.ari, BETTER.aggregation_error, sum(BETTER.seconds)) == (2, 1.0, pytest.approx(0.2), 9.0)
 
 
-def test_tables_hold_every_row_best_first() -> None:
-    rows = [row("plain", "who", 0, PLAIN, PLAIN), row("better", "who", 0, BETTER, PLAIN)]
-    lines = [line for line in markdown(rows).splitlines() if line.startswith("| `")]
-    assert [line.split("`")[1] for line in lines] == ["better", "plain"]
-    assert "-0.1000 [-0.2000, +0.0000]" in lines[0]
-    assert columns(rows)["difference"] == [0.0, pytest.approx(-0.1)]
-    assert columns(rows)["method"] == ["plain", "better"]
+def test_tables_hold_every_cell_best_first() -> None:
+    lines = [line for line in markdown([PLAIN, BETTER], [PLAIN]).splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in lines] == ["better", "fedavg"]
+    assert "| 0.6000 | 0.700 | -0.1000 [-0.2000, +0.0000] | 0.7000 | 2 | 4 | 6 | 1.00 | 0.20 | 9 |" in lines[0]
+
+
+def test_the_table_keeps_cells_as_they_are_and_finds_only_those_of_the_same_key(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "cells.parquet"
+    assessed = replace(PLAIN, quality=QUALITY, seed=1)
+    for each in (BETTER, PLAIN, assessed):
+        Table(path).add(each)
+    again = Table(path)
+    assert [again.find("better", 0, "k"), again.find("fedavg", 0, "k"), again.find("fedavg", 1, "k")] == [BETTER, PLAIN, assessed]
+    assert again.find("better", 0, "other") is None
+    assert again.find("better", 1, "k") is None
+    again.add(replace(BETTER, key="other"))
+    assert Table(path).find("better", 0, "k") is None
+
+
+def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    winner = METHODS["winner"]
+    others = [METHODS["last"], replace(winner, wrong=0.5), replace(winner, settings=(*winner.settings, "training.lr=1e-3"))]
+    keys = {cell_key(home, winner, 0), cell_key(home, winner, 1), *(cell_key(home, other, 0) for other in others)}
+    assert len(keys) == 5
+    assert cell_key(home, winner, 0) in keys
 
 
 def test_curves_go_by_rounds_or_by_what_was_handed_over(tmp_path: Path) -> None:
     assert points(BETTER, "rounds", "personal") == ([1, 2, 3], [pytest.approx(v) for v in (0.8, 0.7, 0.6)])
     assert points(BETTER, "bytes", "cluster")[0] == [2.0, 4.0, 6.0]
-    draw({"plain": PLAIN, "better": BETTER}, "bytes", tmp_path / "curves")
+    draw([PLAIN, BETTER], "bytes", tmp_path / "curves")
     assert (tmp_path / "curves.png").stat().st_size > 5000
     svg = (tmp_path / "curves.svg").read_text()
     assert "<svg" in svg
-    draw({"plain": PLAIN, "better": BETTER}, "bytes", tmp_path / "again")
+    draw([PLAIN, BETTER], "bytes", tmp_path / "again")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "curves.png").read_bytes()
 
 
@@ -78,24 +102,16 @@ def test_a_curve_of_blocks_spans_its_scale() -> None:
     assert curve([0.3], 0.3, 0.3) == "▁"
 
 
-QUALITY = Quality(0.6, 0.5, Interval(0.02, 0.01, 0.03), 0.75, Interval(0.1, -0.1, 0.2))
-
-
-def test_what_was_assessed_beyond_own_pictures_stands_in_its_own_columns() -> None:
-    rows = [row("plain", "who", 0, PLAIN, PLAIN), row("better", "who", 0, BETTER, PLAIN, QUALITY)]
-    (line,) = [line for line in qualities(rows).splitlines() if line.startswith("| `")]
+def test_what_was_assessed_beyond_own_pictures_stands_in_a_table_of_its_own() -> None:
+    (line,) = [line for line in qualities([PLAIN, replace(BETTER, quality=QUALITY)]).splitlines() if line.startswith("| `")]
     assert line == "| `better` | 0 | 0.6000 | 0.5000 | 20 [10, 30] | 75 % | +0.100 [-0.100, +0.200] |"
-    found = columns(rows)
-    assert [found[name] for name in ("kid", "kid_low", "kid_high", "retrieval")] == [[None, v] for v in (0.02, 0.01, 0.03, 0.75)]
-    assert "quality" not in found
-    assert len({len(column) for column in found.values()}) == 1
 
 
 def test_the_shortlist_is_chosen_by_pictures_that_are_not_reported() -> None:
-    rows = [row("plain", "who", 0, PLAIN, PLAIN), row("better", "who", 0, BETTER, PLAIN), row("other", "what", 0, PLAIN, PLAIN)]
-    assert {question: r.method for question, r in best(rows).items()} == {"who": "plain", "what": "other"}  # its tuning loss is lower
-    many = [row(f"m{i}", f"q{i}", 0, [record(1, dict.fromkeys("abc", loss))], PLAIN) for i, loss in enumerate((0.1, 0.5, 0.3, 0.4))]
-    base = [row("local", CENTRAL.question, 0, PLAIN, PLAIN)]
+    """The tuning loss of a client is one minus its test loss here."""
+    assert {q: c.method for q, c in best([PLAIN, BETTER, replace(PLAIN, question="what")]).items()} == {"who": "fedavg", "what": "fedavg"}
+    many = [cell(f"m{i}", f"q{i}", [record(1, dict.fromkeys("abc", loss))]) for i, loss in enumerate((0.1, 0.5, 0.3, 0.4))]
+    base = [replace(PLAIN, method="local", question=CENTRAL.question)]
     assert [name for name in shortlist([*base, *many]) if name.startswith("m")] == ["m1", "m3", "m2"]
     assert {"local", "fedavg", *ABLATION.values()} <= set(shortlist([*base, *many]))
 

@@ -42,6 +42,7 @@ class Both:
     base: BaseModel
 
     def made(self, adapter: Adapter) -> Made:
+        """What an adapter is written for."""
         return made_for("tiny", self.folder, adapter)
 
 
