@@ -1,5 +1,6 @@
 """Lays pictures out as a labelled grid: a row per model, a column per prompt."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -40,4 +41,15 @@ def contact_sheet(pictures: Tensor, names: Sequence[str], *, columns: int = 8, e
         image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
         canvas.paste(image, (x, y))
         draw.text((x + width / 2, y + height + 10), name, "black", font, anchor="mm")
+    return canvas
+
+
+def grid(pictures: Tensor) -> Image.Image:
+    """Pictures, uint8 (n, 3, h, w), as they are, in a grid as square as may be."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    height, width = pictures.shape[2:]
+    canvas = Image.new("RGB", (columns * (width + GAP) - GAP, -(-len(pictures) // columns) * (height + GAP) - GAP), "white")
+    for i, picture in enumerate(pictures):
+        at = (i % columns) * (width + GAP), (i // columns) * (height + GAP)
+        canvas.paste(Image.fromarray(picture.permute(1, 2, 0).numpy()), at)
     return canvas

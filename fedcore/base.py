@@ -92,8 +92,8 @@ class Family:
     row. `shape(base, size)`: the latents of a picture of `size` pixels, None for the size that the model was made for.
     `predict(base, noisy, timesteps, prompts, guidance)`: what the process asks of the model, of the shape of `noisy` (n,
     channels, h, w). `schedule(scheduler, steps, shape)` sets the timesteps of a generation, as the family's pipeline does.
-    Guidance is `two_passes` with and without prompt, or a number that the model takes. `kohya` is None where diffusers reads no
-    such names back.
+    `multiple(base)`: latents of a side come in so many. Guidance is `two_passes` with and without prompt, or a number that
+    the model takes. `kohya` is None where diffusers reads no such names back.
     """
 
     pipeline: str
@@ -107,6 +107,7 @@ class Family:
     shape: Callable[[BaseModel, int | None], Shape]
     predict: Callable[[BaseModel, Tensor, Tensor, Conditioning, float], Tensor]
     schedule: Callable[[Any, int, Shape], None]
+    multiple: Callable[[BaseModel], int]
     two_passes: bool
     kohya: Kohya | None
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fedcore.base import BaseModel
+from fedcore.errors import InputError
 from fedcore.families.common import pixels_per_latent
 
 
@@ -27,3 +28,16 @@ def posterior(base: BaseModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
 def picture_size(base: BaseModel) -> int:
     """Pixels of a side of the pictures that the base was made for."""
     return base.family.shape(base, None)[1] * pixels_per_latent(base)
+
+
+def insist_on_size(base: BaseModel, size: int | None) -> None:
+    """Refuse a size that is not a whole number of the denoiser's latents.
+
+    Raises:
+        InputError: the size, and what it must be a multiple of.
+    """
+    step = pixels_per_latent(base) * base.family.multiple(base)
+    if size is not None and (size < step or size % step):
+        raise InputError(
+            f"pictures of {size} pixels cannot be drawn with this base; give a multiple of {step}, such as {picture_size(base)}"
+        )

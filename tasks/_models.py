@@ -1,12 +1,15 @@
 """Models as records name them, opened."""
 
+import json
 from typing import TYPE_CHECKING
 
 from data.home import Home
 from data.records import Model
+from data.store import Ref, Store
 
 if TYPE_CHECKING:
     from fedcore.adapters import Layer
+    from fedcore.interaction import Bank
 
 
 def load_model(model: Model) -> "dict[str, Layer] | None":
@@ -19,3 +22,16 @@ def load_model(model: Model) -> "dict[str, Layer] | None":
 
     store = Home.current().server()
     return adapters.summed([adapters.from_bytes(store.get(ref)) for _, ref in model], [w for w, _ in model]) if model else None
+
+
+def load_bank(store: Store, clusters: dict[str, Ref], index: Ref) -> "Bank":
+    """The global bank from its index and the adapters it names."""
+    import torch
+
+    from fedcore import adapters
+    from fedcore.interaction import Bank
+
+    about = json.loads(store.get(index))
+    ids = sorted(int(i) for i in clusters)
+    own = {i: adapters.from_bytes(store.get(clusters[str(i)])) for i in ids}
+    return Bank(own, torch.tensor([about["centroids"][str(i)] for i in ids], dtype=torch.float64), about["temperature"])

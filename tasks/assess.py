@@ -51,12 +51,13 @@ def drawn(job: DrawJob) -> Made:
     from data.emoji.benchmark import reserved
     from fedcore.generation import generate
     from fedcore.prompts import encode
+    from fedcore.sampling import Course, alone
     from fedcore.seeds import derive
 
     base = load_exact(job.base, job.base_digest)
     names = [d.names[0] for d in reserved(job.style)][: job.pictures]
     seeds = [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
-    made = generate(base, encode(base, names).prompts, load_model(job.model), seeds=seeds, steps=job.steps, guidance=job.guidance)
+    made = generate(base, Course(job.steps, job.guidance), encode(base, names).prompts, alone(load_model(job.model)), seeds=seeds)
     with torch.no_grad():
         features = load_features().of(made).contiguous()
     return Made(

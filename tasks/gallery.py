@@ -1,7 +1,6 @@
 """Gallery: on the server's side, pictures for its own prompts by the base, by every cluster, and by the router's hybrids."""
 
 import io
-import json
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,11 +8,12 @@ from prefect import task
 
 from data.home import Home
 from data.manifests import Manifest
-from data.store import Ref, Store
+from data.store import Ref
 from fedcore.config import EvaluationConfig
 from fedcore.errors import FedcoreError
 from tasks._client import Outcome
 from tasks._dispatch import WorkerFailed, in_worker
+from tasks._models import load_bank
 from tasks._stage import STAGE, Job, Made, commit
 
 if TYPE_CHECKING:
@@ -32,19 +32,6 @@ class GalleryJob(Job):
     bank: Ref
     settings: EvaluationConfig
     seed: int
-
-
-def load_bank(store: Store, clusters: dict[str, Ref], index: Ref) -> "Bank":
-    """The global bank from its index and the adapters it names."""
-    import torch
-
-    from fedcore import adapters
-    from fedcore.interaction import Bank
-
-    about = json.loads(store.get(index))
-    ids = sorted(int(i) for i in clusters)
-    own = {i: adapters.from_bytes(store.get(clusters[str(i)])) for i in ids}
-    return Bank(own, torch.tensor([about["centroids"][str(i)] for i in ids], dtype=torch.float64), about["temperature"])
 
 
 def rows_of(bank: "Bank", hybrids: int) -> dict[str, Any]:
@@ -66,15 +53,16 @@ def paint(job: GalleryJob) -> Made:
     from data.gallery import gallery
     from fedcore.generation import generate
     from fedcore.prompts import encode
+    from fedcore.sampling import Course, alone
     from fedcore.seeds import derive
 
     base, store, want = load_exact(job.base, job.base_digest), Home.current().server(), job.settings
     prompts = encode(base, want.prompts).prompts
     seeds = [derive(job.seed, "gallery", column) for column in range(len(want.prompts))]
-    judge = load_judge()
+    judge, course = load_judge(), Course(want.steps, want.guidance)
     pictures, styles = {}, {}
     for name, adapter in rows_of(load_bank(store, job.clusters, job.bank), want.hybrids).items():
-        pictures[name] = generate(base, prompts, adapter, seeds=seeds, steps=want.steps, guidance=want.guidance)
+        pictures[name] = generate(base, course, prompts, alone(adapter), seeds=seeds)
         styles[name] = judge.name(pictures[name]) if pictures[name].shape[2:] == (64, 64) else None
     out = io.BytesIO()
     gallery(pictures, want.prompts).save(out, "PNG")

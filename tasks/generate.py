@@ -1,69 +1,148 @@
-"""Generate: a user's picture, made on the client's side; the prompt is encoded there and goes nowhere else."""
+"""Generate: a user's pictures, made on the client's side; the prompt is encoded there and goes nowhere else."""
 
 import io
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.home import Home
 from data.records import Model, RoundRecord, bound, rounds
 from data.store import write_atomically
 from fedcore.errors import InputError
-from tasks._models import load_model
+from tasks._models import load_bank, load_model
+
+if TYPE_CHECKING:
+    from fedcore.base import BaseModel
 
 
-def model_of(record: RoundRecord, client: str | None, cluster: int | None) -> Model:
-    """What to draw with: a client's personal model, a cluster's, or the base.
+@dataclass(frozen=True)
+class Who:
+    """Whose style: a client's personal model, or clusters with their weights (`auto`: those that the prompt asks for); else the base's."""
 
-    Raises:
-        InputError: there is no such client or cluster in the round.
-    """
-    if client is not None:
-        known = record.clients.get(client)
-        if known is None:
-            raise InputError(f"there is no client '{client}' in this run; its clients are {', '.join(sorted(record.clients))}")
-        if known.personal is None:
-            raise InputError(f"client '{client}' has no adapter of round {record.round}: {known.failed}")
-        return record.model_of(client)
-    if cluster is not None:
-        if cluster not in record.clusters:
-            raise InputError(f"there is no cluster {cluster} in this run; its clusters are {', '.join(map(str, sorted(record.clusters)))}")
-        return ((1.0, record.clusters[cluster].adapter),)
-    return ()
+    client: str | None = None
+    clusters: Mapping[int, float] | None = None
+    auto: bool = False
 
 
-def generate(
-    home: Home,
-    name: str,
-    *,
-    client: str | None,
-    cluster: int | None,
-    prompt: str,
-    out: Path,
-    seed: int,
-    steps: int,
-    guidance: float,
-    on_step: Callable[[int, int], None],
-) -> None:
-    """Draw one picture with the last round's adapter and write it as PNG. Equal arguments give equal bytes.
+@dataclass(frozen=True)
+class How:
+    """What decides a picture beside the model and the prompt."""
+
+    compose: str = "sum"
+    seed: int = 0
+    number: int = 1
+    steps: int = 30
+    guidance: float = 3.0
+    scheduler: str | None = None
+    size: int | None = None
+
+
+def personal(record: RoundRecord, client: str) -> Model:
+    """A client's personal model.
 
     Raises:
-        InputError: no such run, client or cluster, or a run without a finished round.
+        InputError: there is no such client, or it was left out.
     """
-    federation, records = bound(home.server(), name), rounds(home.server(), name)
+    known = record.clients.get(client)
+    if known is None:
+        raise InputError(f"there is no client '{client}' in this run; its clients are {', '.join(sorted(record.clients))}")
+    if known.personal is None:
+        raise InputError(f"client '{client}' has no adapter of round {record.round}: {known.failed}")
+    return record.model_of(client)
+
+
+def of_cluster(record: RoundRecord, cluster: int) -> Model:
+    """A cluster's model.
+
+    Raises:
+        InputError: there is no such cluster.
+    """
+    if cluster not in record.clusters:
+        raise InputError(f"there is no cluster {cluster} in this run; its clusters are {', '.join(map(str, sorted(record.clusters)))}")
+    return ((1.0, record.clusters[cluster].adapter),)
+
+
+def last_round(home: Home, name: str) -> RoundRecord:
+    """A run's last finished round.
+
+    Raises:
+        InputError: it has none yet.
+        ConfigError: there is no run of this name.
+    """
+    bound(home.server(), name)
+    records = rounds(home.server(), name)
     if not records:
-        raise InputError(f"run '{name}' has no finished round yet; `fedcore run` continues it")
-    model = model_of(records[-1], client, cluster)
+        raise InputError(f"run '{name}' has no finished round yet; `fedcore resume {name}` continues it")
+    return records[-1]
+
+
+def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bool, out: Path, on_step: Callable[[int, int], None]) -> None:
+    """Draw pictures with the last round's adapters and write them as PNG, several as a grid. Equal arguments give equal bytes.
+
+    The file's metadata holds what is needed to make it again: `keep` the prompt, too.
+
+    Raises:
+        InputError: no such run, client, cluster, composition or scheduler, a size that the base cannot draw, or a run without rounds.
+    """
+    record = last_round(home, name)
+    if who.client is not None:
+        personal(record, who.client)
+    for cluster in who.clusters or {}:
+        of_cluster(record, cluster)
     import torch
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     from data.base.load import load_base
+    from data.gallery import grid
     from fedcore import generation
+    from fedcore.composition import COMPOSITIONS
+    from fedcore.latents import insist_on_size
     from fedcore.prompts import encode
+    from fedcore.sampling import Course
+    from fedcore.schedulers import insist_on_name
+    from fedcore.seeds import derive
 
     torch.set_num_threads(1)
-    base = load_base(federation.base)
-    prompts = encode(base, [prompt]).prompts
-    pictures = generation.generate(base, prompts, load_model(model), seeds=[seed], steps=steps, guidance=guidance, on_step=on_step)
+    base = load_base(bound(home.server(), name).base)
+    if how.compose not in COMPOSITIONS:
+        raise InputError(f"there is no composition '{how.compose}'; there are {', '.join(COMPOSITIONS)}")
+    insist_on_name(base, how.scheduler)
+    insist_on_size(base, how.size)
+    chosen = models_of(home, record, base, who, prompt)
+    parts = [(weight, adapter) for weight, _, model in chosen if (adapter := load_model(model)) is not None]
+    seeds = [how.seed if i == 0 else derive(how.seed, "further picture", i) for i in range(how.number)]
+    course = Course(how.steps, how.guidance, how.scheduler, how.size)
+    prompts = encode(base, [prompt]).prompts.times(how.number)
+    pictures = generation.generate(base, course, prompts, COMPOSITIONS[how.compose](parts), seeds=seeds, on_step=on_step)
+    made_with = [{"weight": w, "style": style, "adapters": [(share, ref.sha256) for share, ref in model]} for w, style, model in chosen]
+    about = {"run": name, "round": record.round, "base": record.base, **asdict(how), "styles": made_with}
+    note = PngImagePlugin.PngInfo()
+    note.add_text("fedcore", json.dumps(about | ({"prompt": prompt} if keep else {}), sort_keys=True))
     png = io.BytesIO()
-    Image.fromarray(pictures[0].permute(1, 2, 0).numpy()).save(png, "PNG")
+    (Image.fromarray(pictures[0].permute(1, 2, 0).numpy()) if how.number == 1 else grid(pictures)).save(png, "PNG", pnginfo=note)
     write_atomically(out, png.getvalue())
+
+
+def models_of(home: Home, record: RoundRecord, base: "BaseModel", who: Who, prompt: str) -> list[tuple[float, str, Model]]:
+    """Weight, name and model of every style that takes part."""
+    if who.client is not None:
+        return [(1.0, who.client, personal(record, who.client))]
+    weights = routed(home, record, base, prompt) if who.auto else who.clusters or {}
+    return [(weight, f"cluster {c}", of_cluster(record, c)) for c, weight in sorted(weights.items())]
+
+
+LEAST = 0.05
+"""A cluster that the router gives less takes no part."""
+
+
+def routed(home: Home, record: RoundRecord, base: "BaseModel", prompt: str) -> dict[int, float]:
+    """Weights of the clusters whose wishes the encoded prompt is near, summing to one."""
+    from fedcore.interaction import route
+    from fedcore.prompts import THINGS, requirement
+
+    store = home.server()
+    bank = load_bank(store, {str(i): cluster.adapter for i, cluster in record.clusters.items()}, record.bank)
+    found = {c: w for c, w in route(bank, requirement(base, prompt, THINGS)).items() if w >= LEAST}
+    return {c: w / sum(found.values()) for c, w in found.items()}

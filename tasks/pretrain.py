@@ -37,6 +37,7 @@ from fedcore.pretraining.text import new_text_encoder, train_tokenizer
 from fedcore.pretraining.whitening import standardise
 from fedcore.pretraining.wishes import wish_loss
 from fedcore.prompts import encode as encode_texts
+from fedcore.sampling import Course, alone
 from fedcore.seeds import derive, generator, isolated
 
 log = logging.getLogger("tasks.pretrain")
@@ -239,5 +240,5 @@ def finish(folder: Path, target: Path) -> None:
     (target / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     prompts = encode_texts(base, CARD_PROMPTS).prompts
     seeds = [derive(SEED, "sheet", i) for i in range(len(CARD_PROMPTS))]
-    contact_sheet(generate(base, prompts, None, seeds=seeds, steps=30, guidance=3.0), CARD_PROMPTS).save(target / "sheet.png")
+    contact_sheet(generate(base, Course(30, 3.0), prompts, alone(None), seeds=seeds), CARD_PROMPTS).save(target / "sheet.png")
     log.info("base of step %d: %s", step, figures)

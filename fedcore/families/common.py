@@ -60,6 +60,16 @@ def square(channels: int, made_for: int, base: BaseModel, size: int | None) -> S
     return channels, side, side
 
 
+def levels(base: BaseModel) -> int:
+    """A UNet halves the sides once for each of its levels but the last."""
+    return int(2 ** (len(base.denoiser.config.block_out_channels) - 1))
+
+
+def patch(base: BaseModel) -> int:  # noqa: ARG001 the same for every model of these families
+    """Transformers of these families see patches of 2×2."""
+    return 2
+
+
 def underscored(adapter: Adapter, kernels: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Layer, tuple[int, ...]]]:
     """A UNet's layers as kohya names them."""
     return {"lora_unet_" + name.replace(".", "_"): (layer, kernels[name]) for name, layer in adapter.items()}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedcore.adapters import Adapter, Layer
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
-from fedcore.families.common import JOINT_ATTENTION, batched, dynamic_shift, meanings, of_empty, pixels_per_latent, square, tokenised
+from fedcore.families.common import JOINT_ATTENTION, batched, dynamic_shift, meanings, of_empty, patch, pixels_per_latent, square, tokenised
 from fedcore.noise import Flow
 
 T5_TOKENS = 512
@@ -137,6 +137,7 @@ FLUX = Family(
     shape=_shape,
     predict=_predict,
     schedule=_schedule,
+    multiple=patch,
     two_passes=False,
     kohya=Kohya("flux1", "flux-1-dev/lora", _kohya),
 )

@@ -10,6 +10,7 @@ from fedcore.families.common import (
     UNET_ATTENTION,
     UNET_CONVOLUTIONS,
     batched,
+    levels,
     meanings,
     of_empty,
     plain_schedule,
@@ -59,6 +60,7 @@ STABLE_DIFFUSION = Family(
     shape=_shape,
     predict=_predict,
     schedule=plain_schedule,
+    multiple=levels,
     two_passes=True,
     kohya=Kohya("sd_v1", "stable-diffusion-v1/lora", underscored),
 )

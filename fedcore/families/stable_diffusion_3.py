@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Shape
-from fedcore.families.common import JOINT_ATTENTION, batched, dynamic_shift, meanings, of_empty, square, tokenised
+from fedcore.families.common import JOINT_ATTENTION, batched, dynamic_shift, meanings, of_empty, patch, square, tokenised
 from fedcore.noise import Flow
 
 T5_TOKENS = 256
@@ -72,6 +72,7 @@ STABLE_DIFFUSION_3 = Family(
     shape=_shape,
     predict=_predict,
     schedule=_schedule,
+    multiple=patch,
     two_passes=True,
     kohya=None,
 )

@@ -10,6 +10,7 @@ from fedcore.families.common import (
     UNET_ATTENTION,
     UNET_CONVOLUTIONS,
     batched,
+    levels,
     meanings,
     of_empty,
     pixels_per_latent,
@@ -76,6 +77,7 @@ STABLE_DIFFUSION_XL = Family(
     shape=_shape,
     predict=_predict,
     schedule=plain_schedule,
+    multiple=levels,
     two_passes=True,
     kohya=Kohya("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", underscored),
 )

@@ -8,33 +8,65 @@ import typer
 from flows.cli.app import app, console, settings
 
 
+def styles_of(text: str) -> dict[int, float]:
+    """`0:0.6,2:0.4` as weights by cluster, made to sum to one.
+
+    Raises:
+        InputError: it is something else.
+    """
+    from fedcore.errors import InputError
+
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        weights = {int(cluster): float(weight) for cluster, weight in pairs}
+    except ValueError:
+        raise InputError(f"--styles '{text}': expected clusters with weights, such as 0:0.6,2:0.4") from None
+    total = sum(weights.values())
+    if len(weights) < len(pairs) or not 0 < total < float("inf") or min(weights.values()) < 0:
+        raise InputError(f"--styles '{text}': every cluster once, no weight below nought, and one of them above it")
+    return {cluster: weight / total for cluster, weight in weights.items()}
+
+
 @app.command()
 def generate(
     name: Annotated[str, typer.Argument(help="A finished run.")],
     prompt: Annotated[str, typer.Option(help="What to draw; it is encoded here and kept nowhere.")],
-    client: Annotated[str | None, typer.Option(help="Draw with this client's personal adapter.")] = None,
+    client: Annotated[str | None, typer.Option(help="Draw with this client's personal model.")] = None,
     cluster: Annotated[int | None, typer.Option(help="Draw with this cluster's adapter.")] = None,
+    styles: Annotated[str | None, typer.Option(help="Mix clusters by hand, e.g. 0:0.6,2:0.4.")] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Mix the clusters that the encoded prompt is near.")] = False,
+    compose: Annotated[str, typer.Option(help="How styles are mixed: sum, switch or composite.")] = "sum",
     out: Annotated[Path, typer.Option(help="Where the PNG goes.")] = Path("picture.png"),
+    number: Annotated[int, typer.Option(min=1, max=64, help="How many pictures; several become a grid.")] = 1,
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 3.0,
+    scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++ or unipc (default: the base's own).")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
+    keep_prompt: Annotated[bool, typer.Option("--keep-prompt", help="Write the prompt into the PNG's metadata.")] = False,
 ) -> None:
-    """Draw a picture in a user's or a cluster's style (or, with neither, as the base would)."""
-    settings()
-    if client is not None and cluster is not None:
-        from fedcore.errors import InputError
+    """Draw pictures in a user's, a cluster's or several clusters' style (or, with none of them, as the base would).
 
-        raise InputError("give --client or --cluster, not both")
+    The PNG's metadata tells what it was made with; equal arguments give equal bytes.
+    """
+    settings()
+    from fedcore.errors import InputError
+
+    if sum((client is not None, cluster is not None, styles is not None, auto)) > 1:
+        raise InputError("give one of --client, --cluster, --styles and --auto")
     from rich.progress import Progress
 
     from data.home import Home
+    from tasks.generate import How, Who
     from tasks.generate import generate as draw
 
+    who = Who(client, {cluster: 1.0} if cluster is not None else styles_of(styles) if styles is not None else None, auto)
+    how = How(compose, seed, number, steps, guidance, scheduler, size)
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("drawing", total=steps)
+        bar = progress.add_task("drawing", total=None)
         draw(
-            Home.current(), name, client=client, cluster=cluster, prompt=prompt, out=out, seed=seed, steps=steps, guidance=guidance,
-            on_step=lambda done, _: progress.update(bar, completed=done),
+            Home.current(), name, who, how, prompt=prompt, keep=keep_prompt, out=out,
+            on_step=lambda done, of: progress.update(bar, completed=done, total=of),
         )  # fmt: skip
     console.print(f"wrote {out}")
 

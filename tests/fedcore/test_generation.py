@@ -4,9 +4,11 @@ import torch
 
 from fedcore.adapters import Adapter
 from fedcore.base import BaseModel
-from fedcore.generation import decode, generate
+from fedcore.generation import generate
 from fedcore.injection import injected, target_shapes
+from fedcore.latents import decode
 from fedcore.prompts import encode
+from fedcore.sampling import Course, alone
 from fedcore.seeds import generator
 from tests.tiny import LATENT, PIXELS, merged, pipeline, random_adapter
 
@@ -20,7 +22,7 @@ def adapter(base: BaseModel) -> Adapter:
 
 def pictures(base: BaseModel, adapter: Adapter | None, rows: list[int], batch: int = 16) -> torch.Tensor:
     prompts = encode(base, PROMPTS).prompts.rows(torch.tensor(rows))
-    return generate(base, prompts, adapter, seeds=[SEEDS[i] for i in rows], steps=5, guidance=3.0, batch=batch)
+    return generate(base, Course(5, 3.0), prompts, alone(adapter), seeds=[SEEDS[i] for i in rows], batch=batch)
 
 
 def test_pictures_are_those_of_the_stable_diffusion_pipeline(base: BaseModel) -> None:
@@ -53,7 +55,7 @@ def test_a_picture_does_not_depend_on_the_others_beyond_rounding(base: BaseModel
 def test_progress_counts_every_step_of_every_batch(base: BaseModel) -> None:
     told: list[tuple[int, int]] = []
     prompts = encode(base, PROMPTS).prompts
-    generate(base, prompts, None, seeds=SEEDS, steps=2, guidance=1.0, batch=2, on_step=lambda done, of: told.append((done, of)))
+    generate(base, Course(2, 1.0), prompts, alone(None), seeds=SEEDS, batch=2, on_step=lambda done, of: told.append((done, of)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

@@ -24,6 +24,7 @@ from fedcore.families import FAMILIES as KNOWN
 from fedcore.generation import generate
 from fedcore.injection import Target, target_shapes
 from fedcore.prompts import encode
+from fedcore.sampling import Course, alone
 from fedcore.seeds import generator
 from tests.families import PIXELS, saved
 from tests.tiny import dense, random_adapter
@@ -101,7 +102,7 @@ def test_diffusers_draws_the_very_pictures_with_its_file(both: Both, tmp_path: P
         theirs = drawn(both)
     finally:
         both.pipeline.unload_lora_weights()
-    ours = generate(both.base, encode(both.base, PROMPTS).prompts, mine, seeds=SEEDS, steps=4, guidance=3.0)
+    ours = generate(both.base, Course(4, 3.0), encode(both.base, PROMPTS).prompts, alone(mine), seeds=SEEDS)
     assert torch.equal(theirs, ours)
     assert int((theirs.int() - plain.int()).abs().max()) > 3
 

@@ -16,6 +16,7 @@ from fedcore.generation import generate
 from fedcore.injection import initial, target_shapes
 from fedcore.latents import decode, picture_size, posterior
 from fedcore.prompts import encode, nothing, requirement
+from fedcore.sampling import Course, alone
 from fedcore.seeds import generator
 from fedcore.training import Examples, Settings, train
 from tests.families import FAMILIES, PIXELS, saved
@@ -98,7 +99,7 @@ def drawn(both: Both, guidance: float, adapter: Any) -> Tensor:
 @pytest.mark.parametrize("with_adapter", [False, True])
 def test_pictures_are_those_of_the_pipeline(both: Both, with_adapter: bool) -> None:
     mine = adapter(both.base) if with_adapter else None
-    got = generate(both.base, encode(both.base, PROMPTS).prompts, mine, seeds=SEEDS, steps=4, guidance=3.0)
+    got = generate(both.base, Course(4, 3.0), encode(both.base, PROMPTS).prompts, alone(mine), seeds=SEEDS)
     assert got.shape == (2, 3, PIXELS, PIXELS)
     assert float((got - drawn(both, 3.0, mine)).abs().max()) <= 1
     assert float((got - drawn(both, 3.0, None if with_adapter else adapter(both.base))).abs().max()) > 3
@@ -106,7 +107,7 @@ def test_pictures_are_those_of_the_pipeline(both: Both, with_adapter: bool) -> N
 
 def test_guidance_counts_where_the_model_has_it(both: Both) -> None:
     prompts = encode(both.base, PROMPTS).prompts
-    one, other = (generate(both.base, prompts, None, seeds=SEEDS, steps=3, guidance=g) for g in (1.0, 6.0))
+    one, other = (generate(both.base, Course(3, g), prompts, alone(None), seeds=SEEDS) for g in (1.0, 6.0))
     assert torch.equal(one, other) == (both.name == "flux-schnell")
 
 

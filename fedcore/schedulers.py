@@ -1,0 +1,88 @@
+"""Samplers by name, each made from the base's own noise schedule; and what the ones with a memory have to carry from step to step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+from fedcore.base import BaseModel, Shape
+from fedcore.errors import InputError
+from fedcore.noise import Flow
+
+DIFFUSION = {
+    "ddim": DDIMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
+FLOW = {"euler": FlowMatchEulerDiscreteScheduler, "dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
+
+
+def names(base: BaseModel) -> tuple[str, ...]:
+    """The samplers that go with a base, its own one first."""
+    return tuple(FLOW if isinstance(base.process, Flow) else DIFFUSION)
+
+
+def insist_on_name(base: BaseModel, name: str | None) -> None:
+    """Refuse a sampler that does not go with this base.
+
+    Raises:
+        InputError: its name, and those that do.
+    """
+    if name is not None and name not in names(base):
+        raise InputError(f"there is no scheduler '{name}' for a {base.family.pipeline}; there are {', '.join(names(base))}")
+
+
+def scheduler(base: BaseModel, name: str | None, steps: int, shape: Shape) -> Any:
+    """A fresh scheduler with its timesteps set; None: the base's own (DDIM, for flows Euler).
+
+    Raises:
+        InputError: no such sampler goes with this base.
+    """
+    insist_on_name(base, name)
+    known = names(base)
+    name = name or known[0]
+    if not isinstance(base.process, Flow):
+        made = DIFFUSION[name].from_config(base.scheduler.config)
+    elif name == known[0]:
+        made = FlowMatchEulerDiscreteScheduler.from_config(base.scheduler.config)
+    else:
+        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": base.process.shift}
+        made = FLOW[name](num_train_timesteps=base.process.length, **flow)
+        made.set_timesteps(steps)
+        return made
+    base.family.schedule(made, steps, shape)
+    return made
+
+
+MEMORY = ("model_outputs", "timestep_list", "last_sample", "lower_order_nums", "this_order", "_step_index")
+"""What diffusers' schedulers change while they step."""
+
+
+def remembered(scheduler: Any) -> dict[str, Tensor]:
+    """A scheduler's memory after some steps, as tensors; lists by index, what is empty left out."""
+    out: dict[str, Tensor] = {}
+    for name in MEMORY:
+        value = getattr(scheduler, name, None)
+        for key, part in ((f"{name}.{i}", v) for i, v in enumerate(value)) if isinstance(value, list) else ((name, value),):
+            if part is not None:
+                out[key] = part if isinstance(part, Tensor) else torch.tensor(part)
+    return out
+
+
+def remind(scheduler: Any, memory: Mapping[str, Tensor]) -> None:
+    """Put a memory back into a fresh scheduler of the same kind."""
+    for name in MEMORY:
+        value = getattr(scheduler, name, None)
+        if isinstance(value, list):
+            setattr(scheduler, name, [memory.get(f"{name}.{i}") for i in range(len(value))])
+        elif name in memory:
+            setattr(scheduler, name, memory[name] if memory[name].ndim else memory[name].item())

@@ -1,0 +1,168 @@
+"""Sampling may stop anywhere: halves give the bits of one go, for every scheduler; and what it gives is what diffusers' pipeline gives."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+from safetensors.torch import load, save
+from torch import Tensor
+
+from data.base.load import load_base
+from fedcore.adapters import Adapter
+from fedcore.base import BaseModel, Conditioning
+from fedcore.composition import COMPOSITIONS, STRETCH, composite, switch, weighted_sum
+from fedcore.errors import InputError
+from fedcore.injection import target_shapes
+from fedcore.prompts import encode
+from fedcore.sampling import Course, State, advance, alone, begin
+from fedcore.schedulers import names, scheduler
+from fedcore.seeds import generator
+from tests.families import saved
+from tests.tiny import LATENT, merged, pipeline, random_adapter
+
+PROMPTS, SEEDS = ("a cat", "a red house", "pizza"), (11, 12, 13)
+OTHERS = {"euler": EulerDiscreteScheduler, "dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
+
+
+@pytest.fixture(scope="module", params=["sd", "flux"])
+def either(request: pytest.FixtureRequest, base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """The tiny diffusion, and a flow."""
+    if request.param == "sd":
+        return base
+    folder = tmp_path_factory.mktemp("flux")
+    saved("flux", folder)
+    return load_base(str(folder))
+
+
+def prompts(base: BaseModel) -> Conditioning:
+    return encode(base, PROMPTS).prompts
+
+
+def adapter(base: BaseModel, name: str = "one") -> Adapter:
+    return random_adapter(target_shapes(base, "attention"), 2, "sampling", name, size=0.2)
+
+
+def course(base: BaseModel, name: str | None) -> Course:
+    return Course(steps=6, guidance=3.0, scheduler=name)
+
+
+def handed_over(state: State) -> State:
+    """As bytes, as it travels."""
+    blob = save({"latents": state.latents.contiguous(), **{f"memory/{k}": v.contiguous() for k, v in state.memory.items()}})
+    found = load(blob)
+    return State(found["latents"], state.done, {k.removeprefix("memory/"): v for k, v in found.items() if k != "latents"})
+
+
+@pytest.mark.parametrize("at", range(7))
+@pytest.mark.parametrize("name", [0, 1, 2, 3])
+def test_halves_give_the_bits_of_one_go(either: BaseModel, name: int, at: int) -> None:
+    known = names(either)
+    if name >= len(known):
+        return
+    how, plan = course(either, known[name]), alone(adapter(either))
+    whole = advance(either, how, begin(either, how, SEEDS), prompts(either), plan)
+    half = advance(either, how, begin(either, how, SEEDS), prompts(either), plan, until=at)
+    assert half.done == at
+    again = advance(either, how, handed_over(half), prompts(either), plan)
+    assert torch.equal(again.latents, whole.latents)
+    assert bool(torch.isfinite(whole.latents).all())
+
+
+@pytest.mark.parametrize("name", [0, 1, 2, 3])
+def test_one_user_s_latents_go_on_alone_within_rounding(either: BaseModel, name: int) -> None:
+    known = names(either)
+    if name >= len(known):
+        return
+    how, plan, said = course(either, known[name]), alone(adapter(either)), prompts(either)
+    whole = advance(either, how, begin(either, how, SEEDS), said, plan)
+    half = advance(either, how, begin(either, how, SEEDS), said, plan, until=3)
+    mine = advance(either, how, handed_over(half.rows(slice(1, 2))), said.rows(slice(1, 2)), plan)
+    torch.testing.assert_close(mine.latents, whole.latents[1:2], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_every_scheduler_draws_what_diffusers_pipeline_draws_with_it(base: BaseModel, name: str) -> None:
+    pipe = pipeline(base)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet = merged(base.denoiser, adapter(base))
+    pipe.scheduler = OTHERS[name].from_config(base.scheduler.config)
+    want: Tensor = pipe(
+        prompt_embeds=prompts(base).tokens,
+        negative_prompt_embeds=encode(base, [""] * 3).prompts.tokens,
+        latents=torch.stack([torch.randn(*LATENT, generator=generator(s, "picture")) for s in SEEDS]),
+        num_inference_steps=6,
+        guidance_scale=3.0,
+        output_type="latent",
+    ).images
+    made = advance(base, course(base, name), begin(base, course(base, name), SEEDS), prompts(base), alone(adapter(base)))
+    torch.testing.assert_close(made.latents, want, rtol=1e-3, atol=1e-3)
+
+
+def test_another_adapter_or_prompt_may_follow_at_the_split(base: BaseModel) -> None:
+    how = course(base, None)
+    half = advance(base, how, begin(base, how, SEEDS), prompts(base), alone(adapter(base)), until=3)
+    one = advance(base, how, half, prompts(base), alone(adapter(base))).latents
+    for said, plan in ((prompts(base), alone(None)), (encode(base, ["a dog"] * 3).prompts, alone(adapter(base)))):
+        assert not torch.allclose(advance(base, how, half, said, plan).latents, one, atol=1e-3)
+
+
+def test_an_unknown_scheduler_is_refused_by_name(either: BaseModel) -> None:
+    with pytest.raises(InputError, match=r"there is no scheduler 'ancestral' for a .*; there are (ddim, )?euler, dpm"):
+        scheduler(either, "ancestral", 4, (4, 8, 8))
+
+
+# Several adapters
+
+
+def run(base: BaseModel, plan: Any) -> Tensor:
+    how = course(base, None)
+    return advance(base, how, begin(base, how, SEEDS), prompts(base), plan).latents
+
+
+def test_a_weighted_sum_is_that_of_the_dense_updates(base: BaseModel) -> None:
+    one, other = adapter(base), adapter(base, "other")
+    half, rest = ({n: type(x)(x.a, x.b * w, x.scale) for n, x in a.items()} for w, a in ((0.7, one), (0.3, other)))
+    both = merged(merged(base.denoiser, half), rest)
+    plain = type(base)(**{**base.__dict__, "denoiser": both})
+    torch.testing.assert_close(run(base, weighted_sum([(0.7, one), (0.3, other)])), run(plain, alone(None)), rtol=1e-3, atol=1e-3)
+
+
+def test_a_composite_averages_predictions_so_two_equal_halves_are_one(base: BaseModel) -> None:
+    one, other = adapter(base), adapter(base, "other")
+    torch.testing.assert_close(run(base, composite([(0.5, one), (0.5, adapter(base))])), run(base, alone(one)), rtol=1e-4, atol=1e-4)
+    mixed = run(base, composite([(0.5, one), (0.5, other)]))
+    assert not torch.allclose(mixed, run(base, weighted_sum([(0.5, one), (0.5, other)])), atol=1e-3)
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.75, 0.25), (0.2, 0.3, 0.5), (1.0,)])
+def test_a_switch_turns_adapters_on_as_often_as_they_weigh(base: BaseModel, weights: tuple[float, ...]) -> None:
+    parts = [(w, adapter(base, str(i))) for i, w in enumerate(weights)]
+    plan = switch(parts)
+    turns = [next(i for i, (_, a) in enumerate(parts) if a is plan(step)[0][1]) for step in range(0, 40 * STRETCH, STRETCH)]
+    for i, weight in enumerate(weights):
+        assert abs(turns.count(i) - 40 * weight) <= 1
+    assert all(plan(step)[0] == (1.0, plan(step + 1)[0][1]) for step in range(0, 40, STRETCH))
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSITIONS))
+def test_one_adapter_alone_is_the_same_whatever_the_way_and_none_is_the_base(base: BaseModel, name: str) -> None:
+    assert torch.equal(run(base, COMPOSITIONS[name]([(1.0, adapter(base))])), run(base, alone(adapter(base))))
+    assert torch.equal(run(base, COMPOSITIONS[name]([])), run(base, alone(None)))
+
+
+def test_the_base_is_plain_again_afterwards_and_if_a_step_fails(base: BaseModel, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in base.denoiser.state_dict().items()}
+
+    def broken(step: int) -> Any:
+        if step == 2:
+            raise RuntimeError("stop")
+        return [(1.0, one)]
+
+    one = adapter(base)
+    with pytest.raises(RuntimeError, match="stop"):
+        run(base, broken)
+    after = base.denoiser.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
