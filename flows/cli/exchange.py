@@ -1,0 +1,31 @@
+"""Adapters for other programs, and from them: `export`, `import-adapter`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app, console, settings
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A finished run.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it must be new or empty.")],
+    client: Annotated[str | None, typer.Option(help="This client's personal model.")] = None,
+    cluster: Annotated[int | None, typer.Option(help="This cluster's adapter.")] = None,
+    whole: Annotated[bool, typer.Option("--global", help="All clusters' adapters, with what a router needs.")] = False,
+    kind: Annotated[
+        str, typer.Option("--format", help="peft (PEFT), diffusers (diffusers, ComfyUI) or kohya (ComfyUI, A1111).")
+    ] = "diffusers",
+) -> None:
+    """Write adapters as files that diffusers, PEFT, ComfyUI or A1111 open."""
+    settings()
+    from data.home import Home
+    from fedcore.errors import InputError
+    from tasks.export import export as write
+
+    if sum((client is not None, cluster is not None, whole)) != 1:
+        raise InputError("give one of --client, --cluster and --global")
+    for file in write(Home.current(), name, client=client, cluster=cluster, kind=kind, out=out):
+        console.print(f"wrote {file}", markup=False, soft_wrap=True)
