@@ -6,6 +6,7 @@
     │   ├── TableError        a client's table of pictures and prompts
     │   ├── BaseModelError    the base model's folder
     │   └── BusyError         a run that another process is working on
+    ├── HandoverRefused       a request for a picture, or latents on their way
     ├── AdapterRefused        an adapter that a client handed over, or a file that holds one
     ├── StoreError            a blob or manifest that is missing or damaged
     └── RoundFailed           a round that cannot count: quorum missed, or nothing was learnt
@@ -44,6 +45,10 @@ class BaseModelError(InputError):
 
 class BusyError(InputError):
     """A run that another process is working on."""
+
+
+class HandoverRefused(FedcoreError):
+    """A file between device and edge server that must not be used, with the reason."""
 
 
 class AdapterRefused(FedcoreError):

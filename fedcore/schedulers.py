@@ -78,6 +78,17 @@ def remembered(scheduler: Any) -> dict[str, Tensor]:
     return out
 
 
+def remembered_shapes(base: BaseModel, name: str | None, steps: int, latents: tuple[int, ...], done: int) -> dict[str, tuple[int, ...]]:
+    """What a scheduler remembers of latents (n, channels, h, w) after `done` steps: names and shapes."""
+    made = scheduler(base, name, steps, latents[1:4])  # type: ignore[arg-type]
+    current = torch.zeros(latents)
+    for timestep in made.timesteps[:done]:
+        if hasattr(made, "scale_model_input"):
+            made.scale_model_input(current, timestep)
+        made.step(current, timestep, current)
+    return {key: tuple(value.shape) for key, value in remembered(made).items()}
+
+
 def remind(scheduler: Any, memory: Mapping[str, Tensor]) -> None:
     """Put a memory back into a fresh scheduler of the same kind."""
     for name in MEMORY:

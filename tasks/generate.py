@@ -14,6 +14,8 @@ from fedcore.errors import InputError
 from tasks._models import load_bank, load_model
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fedcore.base import BaseModel
 
 
@@ -92,10 +94,8 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     for cluster in who.clusters or {}:
         of_cluster(record, cluster)
     import torch
-    from PIL import Image, PngImagePlugin
 
     from data.base.load import load_base
-    from data.gallery import grid
     from fedcore import generation
     from fedcore.composition import COMPOSITIONS
     from fedcore.latents import insist_on_size
@@ -118,10 +118,19 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     pictures = generation.generate(base, course, prompts, COMPOSITIONS[how.compose](parts), seeds=seeds, on_step=on_step)
     made_with = [{"weight": w, "style": style, "adapters": [(share, ref.sha256) for share, ref in model]} for w, style, model in chosen]
     about = {"run": name, "round": record.round, "base": record.base, **asdict(how), "styles": made_with}
+    write_png(out, pictures, about, prompt if keep else None)
+
+
+def write_png(out: Path, pictures: "Tensor", about: Mapping[str, object], prompt: str | None) -> None:
+    """A picture, or several as a grid, from uint8 (n, 3, h, w); in its metadata `about`, and the prompt where it is given."""
+    from PIL import Image, PngImagePlugin
+
+    from data.gallery import grid
+
     note = PngImagePlugin.PngInfo()
-    note.add_text("fedcore", json.dumps(about | ({"prompt": prompt} if keep else {}), sort_keys=True))
+    note.add_text("fedcore", json.dumps({**about, **({} if prompt is None else {"prompt": prompt})}, sort_keys=True))
     png = io.BytesIO()
-    (Image.fromarray(pictures[0].permute(1, 2, 0).numpy()) if how.number == 1 else grid(pictures)).save(png, "PNG", pnginfo=note)
+    (Image.fromarray(pictures[0].permute(1, 2, 0).numpy()) if len(pictures) == 1 else grid(pictures)).save(png, "PNG", pnginfo=note)
     write_atomically(out, png.getvalue())
 
 

@@ -71,6 +71,84 @@ def generate(
     console.print(f"wrote {out}")
 
 
+split = typer.Typer(no_args_is_help=True, help="One picture by an edge server and a device: early steps there, the rest here.")
+app.add_typer(split, name="split")
+
+
+@split.command("ask")
+def split_ask(
+    name: Annotated[str, typer.Argument(help="A finished run.")],
+    prompt: Annotated[str, typer.Option(help="What to draw; it is encoded here.")],
+    out: Annotated[Path, typer.Option(help="The request to write, for the server.")],
+    private: Annotated[bool, typer.Option("--private", help="Hand over nothing of the prompt: it counts after the split only.")] = False,
+    seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps, of both together.")] = 30,
+    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 3.0,
+    scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++ or unipc (default: the base's own).")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
+) -> None:
+    """On the device: write a request for a picture."""
+    settings()
+    from data.home import Home
+    from tasks.generate import How
+    from tasks.split import ask
+
+    how = How(seed=seed, steps=steps, guidance=guidance, scheduler=scheduler, size=size)
+    length = ask(Home.current(), name, how, prompt=prompt, private=private, out=out)
+    console.print(f"wrote {out} ({length:,} bytes{', nothing of the prompt' if private else ', the prompt encoded'})", soft_wrap=True)
+
+
+@split.command("begin")
+def split_begin(
+    name: Annotated[str, typer.Argument(help="A finished run.")],
+    requests: Annotated[list[Path], typer.Argument(help="Requests of the users of one cluster.")],
+    cluster: Annotated[int, typer.Option(help="Their cluster.")],
+    done: Annotated[int, typer.Option("--steps-done", min=1, help="How many steps to take here.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files that go to the devices.")],
+    generic: Annotated[str, typer.Option(help="What requests without a prompt are drawn towards.")] = "",
+) -> None:
+    """On the edge server: take the early steps of all requests in one batch, with the cluster's adapter."""
+    settings()
+    from rich.progress import Progress
+
+    from data.home import Home
+    from tasks.split import begin
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("drawing", total=None)
+        made = begin(
+            Home.current(), name, requests, cluster=cluster, done=done, generic=generic, out=out,
+            on_step=lambda step, of: progress.update(bar, completed=step, total=of),
+        )  # fmt: skip
+    for each in made:
+        console.print(f"wrote {each.file} ({each.bytes:,} bytes)", soft_wrap=True)
+
+
+@split.command("finish")
+def split_finish(
+    name: Annotated[str, typer.Argument(help="A finished run.")],
+    latents: Annotated[Path, typer.Argument(help="The file that the server made.")],
+    client: Annotated[str, typer.Option(help="Whose personal model draws the rest.")],
+    prompt: Annotated[str, typer.Option(help="What to draw.")],
+    out: Annotated[Path, typer.Option(help="Where the PNG goes.")] = Path("picture.png"),
+    keep_prompt: Annotated[bool, typer.Option("--keep-prompt", help="Write the prompt into the PNG's metadata.")] = False,
+) -> None:
+    """On the device: draw the rest with the personal model."""
+    settings()
+    from rich.progress import Progress
+
+    from data.home import Home
+    from tasks.split import finish
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("drawing", total=None)
+        finish(
+            Home.current(), name, latents, client=client, prompt=prompt, keep=keep_prompt, out=out,
+            on_step=lambda step, of: progress.update(bar, completed=step, total=of),
+        )  # fmt: skip
+    console.print(f"wrote {out}")
+
+
 @app.command("import-images")
 def import_images(
     folder: Annotated[Path, typer.Argument(help="Pictures with .txt captions, a metadata.jsonl or a captions.csv.")],

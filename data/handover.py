@@ -1,0 +1,181 @@
+"""What travels between device and edge server when both draw a picture: a request, and latents on their way; checked before use.
+
+A request holds no text: the encoded prompt, or not even that. Both files are safetensors; their metadata names the base, the
+course, and a digest over all values.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from data.formats.tensors import serialised
+from data.store import write_atomically
+from fedcore.base import BaseModel as Base
+from fedcore.base import Conditioning
+from fedcore.errors import FedcoreError, HandoverRefused
+from fedcore.latents import insist_on_size
+from fedcore.prompts import nothing
+from fedcore.sampling import Course, State, begin
+from fedcore.schedulers import insist_on_name, remembered_shapes
+
+FORMAT: Literal[1] = 1
+KEY = "fedcore"
+MOST_STEPS, MOST_PIXELS = 1000, 4096
+
+
+class _Course(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)]
+    guidance: float
+    scheduler: str | None
+    size: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None
+
+
+class _About(BaseModel):
+    """The metadata; `done` steps, `seed` of the noise (a request only)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]
+    kind: Literal["request", "latents"]
+    base: str
+    course: _Course
+    done: Annotated[int, Field(ge=0)]
+    seed: int
+    values: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a device asks for: noise from `seed`, a course, and its encoded prompt (one row), or None to keep it to itself."""
+
+    course: Course
+    seed: int
+    prompt: Conditioning | None
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A picture on its way (one row), with the course that it must go on with."""
+
+    course: Course
+    seed: int
+    state: State
+
+
+def write_request(path: Path, base: Base, request: Request) -> int:
+    """Bytes written."""
+    tensors: dict[str, Tensor] = {} if request.prompt is None else {"tokens": request.prompt.tokens}
+    if request.prompt is not None and request.prompt.pooled is not None:
+        tensors["pooled"] = request.prompt.pooled
+    return _write(path, "request", base, request.course, 0, request.seed, tensors or {"silent": torch.zeros(1)})
+
+
+def read_request(path: Path, base: Base) -> Request:
+    """A device's request.
+
+    Raises:
+        HandoverRefused: names the file, what is wrong with it, and what to do.
+    """
+    about, tensors = _read(path, "request", base)
+    course = _course(path, about, base)
+    if set(tensors) == {"silent"}:
+        return Request(course, about.seed, None)
+    known = nothing(base)
+    want = {"tokens": known.tokens, **({} if known.pooled is None else {"pooled": known.pooled})}
+    _insist_on_shapes(path, tensors, {name: tuple(value.shape) for name, value in want.items()})
+    return Request(course, about.seed, Conditioning(tensors["tokens"], tensors.get("pooled")))
+
+
+def write_handover(path: Path, base: Base, handover: Handover) -> int:
+    """Bytes written."""
+    tensors = {"latents": handover.state.latents, **{f"memory/{name}": value for name, value in handover.state.memory.items()}}
+    return _write(path, "latents", base, handover.course, handover.state.done, handover.seed, tensors)
+
+
+def read_handover(path: Path, base: Base) -> Handover:
+    """Latents that an edge server began.
+
+    Raises:
+        HandoverRefused: names the file, what is wrong with it, and what to do.
+    """
+    about, tensors = _read(path, "latents", base)
+    course = _course(path, about, base)
+    if about.done > course.steps:
+        raise HandoverRefused(f"says that {about.done} of {course.steps} steps are done; ask for the picture again", at=path)
+    like = begin(base, course, [0]).latents
+    want = {"latents": tuple(like.shape)}
+    memory = remembered_shapes(base, course.scheduler, course.steps, tuple(like.shape), about.done)
+    _insist_on_shapes(path, tensors, want | {f"memory/{name}": shape for name, shape in memory.items()})
+    found = {name.removeprefix("memory/"): value for name, value in tensors.items() if name != "latents"}
+    return Handover(course, about.seed, State(tensors["latents"], about.done, found))
+
+
+def _write(path: Path, kind: str, base: Base, course: Course, done: int, seed: int, tensors: Mapping[str, Tensor]) -> int:
+    values = {name: value.detach().cpu().contiguous() for name, value in sorted(tensors.items())}
+    about = {"format": FORMAT, "kind": kind, "base": base.digest, "course": asdict(course), "done": done, "seed": seed}
+    blob = serialised(values, {KEY: json.dumps(about | {"values": _digest(about, values)}, sort_keys=True)})
+    write_atomically(path, blob)
+    return len(blob)
+
+
+def _digest(about: Mapping[str, object], values: Mapping[str, Tensor]) -> str:
+    """Over everything but itself."""
+    total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, value in sorted(values.items()):
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode() + value.numpy().tobytes())
+    return total.hexdigest()
+
+
+def _read(path: Path, kind: str, base: Base) -> tuple[_About, dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(KEY, "")
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 safetensors has no iterator
+    except FileNotFoundError:
+        raise HandoverRefused("there is no such file", at=path) from None
+    except (SafetensorError, OSError, KeyError):
+        raise HandoverRefused("not a safetensors file; ask for it again", at=path) from None
+    try:
+        about = _About.model_validate_json(text)
+    except ValidationError:
+        raise HandoverRefused("its metadata is missing, damaged or of another version; ask for it again", at=path) from None
+    if about.kind != kind:
+        raise HandoverRefused(f"holds {'a request' if about.kind == 'request' else 'latents'}, not {kind}; give the other file", at=path)
+    if about.base != base.digest:
+        raise HandoverRefused(
+            f"made with another base ({about.base[:12]!a}) than the one here ({base.digest[:12]}); both sides must have the same", at=path
+        )
+    plain = {name: value for name, value in about.model_dump(mode="json").items() if name != "values"}
+    if any(value.dtype == torch.bfloat16 for value in values.values()) or _digest(plain, values) != about.values:
+        raise HandoverRefused("its values are not those that it was written with; ask for it again", at=path)
+    if not all(bool(torch.isfinite(value).all()) for value in values.values()):
+        raise HandoverRefused("holds values that are not finite", at=path)
+    return about, values
+
+
+def _course(path: Path, about: _About, base: Base) -> Course:
+    course = Course(**about.course.model_dump())
+    try:
+        insist_on_name(base, course.scheduler)
+        insist_on_size(base, course.size)
+    except FedcoreError as error:
+        raise HandoverRefused(error.message, at=path) from None
+    return course
+
+
+def _insist_on_shapes(path: Path, found: Mapping[str, Tensor], want: Mapping[str, tuple[int, ...]]) -> None:
+    shapes = {name: tuple(value.shape) for name, value in found.items()}
+    for name in sorted(set(shapes) | set(want)):
+        if shapes.get(name) != want.get(name):
+            told = f"of shape {shapes[name]}" if name in shapes else "missing"
+            raise HandoverRefused(f"'{name[:60]!a}' is {told}, expected {want.get(name, 'nothing of this name')}", at=path)

@@ -1,0 +1,125 @@
+"""Split inference (arXiv 2411.15781): the edge server takes the early steps, batched over users; each device finishes with its own model.
+
+The server sees encoded prompts, or none: then it draws towards a prompt of its own, and the private one counts after the split only.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from data.home import Home
+from data.records import bound
+from fedcore.errors import InputError
+from tasks._models import load_model
+from tasks.generate import How, last_round, of_cluster, personal, write_png
+
+SUFFIX = ".latents.safetensors"
+
+
+def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, out: Path) -> int:
+    """On the device: write a request for a picture; a `private` one holds nothing of the prompt. Returns its bytes.
+
+    Raises:
+        InputError: no such run or scheduler, or a size that the base cannot draw.
+    """
+    from data.base.load import load_base
+    from data.handover import Request, write_request
+    from fedcore.latents import insist_on_size
+    from fedcore.prompts import encode
+    from fedcore.sampling import Course
+    from fedcore.schedulers import insist_on_name
+
+    base = load_base(bound(home.server(), name).base)
+    insist_on_name(base, how.scheduler)
+    insist_on_size(base, how.size)
+    course = Course(how.steps, how.guidance, how.scheduler, how.size)
+    return write_request(out, base, Request(course, how.seed, None if private else encode(base, [prompt]).prompts))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A file for a device, and its bytes."""
+
+    file: Path
+    bytes: int
+
+
+def begin(
+    home: Home, name: str, requests: Sequence[Path], *, cluster: int, done: int, generic: str, out: Path, batch: int = 16,
+    on_step: Callable[[int, int], None],
+) -> list[Begun]:  # fmt: skip
+    """On the server: take the first `done` steps of all requests with the cluster's adapter, those of one course in one batch.
+
+    Requests without a prompt are drawn towards `generic`. All are checked before anything is drawn.
+
+    Raises:
+        InputError: no such run or cluster, two requests of one name, or more steps than a request has.
+        HandoverRefused: a request that cannot be used.
+    """
+    import torch
+
+    from data.base.load import load_base
+    from data.handover import Handover, Request, read_request, write_handover
+    from fedcore import sampling
+    from fedcore.prompts import encode
+
+    model = of_cluster(last_round(home, name), cluster)
+    base = load_base(bound(home.server(), name).base)
+    torch.set_num_threads(1)
+    if len({path.stem for path in requests}) < len(requests):
+        raise InputError("two requests have the same name; the files for the devices are named after them")
+    together: dict[sampling.Course, list[tuple[Path, Request]]] = defaultdict(list)
+    for path in requests:
+        request = read_request(path, base)
+        if not 0 < done <= request.course.steps:
+            raise InputError(f"{path}: {done} of {request.course.steps} steps cannot be done here; give 1 to {request.course.steps}")
+        together[request.course].append((path, request))
+    batches = [(course, of[i : i + batch]) for course, of in together.items() for i in range(0, len(of), batch)]
+    plan, own, begun = sampling.alone(load_model(model)), encode(base, [generic]).prompts, list[Begun]()
+    for number, (course, of) in enumerate(batches):
+        prompts = of[0][1].prompt or own
+        for _, request in of[1:]:
+            prompts = prompts.followed_by(request.prompt or own)
+
+        def told(step: int, before: int = number * done) -> None:
+            on_step(before + step, done * len(batches))
+
+        state = sampling.begin(base, course, [request.seed for _, request in of])
+        state = sampling.advance(base, course, state, prompts, plan, until=done, on_step=told)
+        for i, (path, request) in enumerate(of):
+            file = out / f"{path.stem}{SUFFIX}"
+            begun.append(Begun(file, write_handover(file, base, Handover(course, request.seed, state.rows(slice(i, i + 1))))))
+    return begun
+
+
+def finish(
+    home: Home, name: str, file: Path, *, client: str, prompt: str, keep: bool, out: Path, on_step: Callable[[int, int], None]
+) -> None:
+    """On the device: go on with the client's personal model and the prompt, and write the picture as PNG.
+
+    Raises:
+        InputError: no such run or client.
+        HandoverRefused: latents that cannot be used.
+    """
+    import torch
+
+    from data.base.load import load_base
+    from data.handover import read_handover
+    from fedcore import sampling
+    from fedcore.latents import decode
+    from fedcore.prompts import encode
+
+    record = last_round(home, name)
+    model = personal(record, client)
+    base = load_base(bound(home.server(), name).base)
+    torch.set_num_threads(1)
+    found = read_handover(file, base)
+    before, course = found.state.done, found.course
+    made = sampling.advance(
+        base, course, found.state, encode(base, [prompt]).prompts, sampling.alone(load_model(model)),
+        on_step=lambda step: on_step(step - before, course.steps - before),
+    )  # fmt: skip
+    about = {"run": name, "round": record.round, "base": record.base, **asdict(course), "seed": found.seed, "split": before}
+    about |= {"styles": [{"weight": 1.0, "style": client, "adapters": [(share, ref.sha256) for share, ref in model]}]}
+    write_png(out, decode(base, made.latents), about, prompt if keep else None)
