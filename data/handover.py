@@ -121,7 +121,7 @@ def read_handover(path: Path, base: Base) -> Handover:
 
 
 def _write(path: Path, kind: str, base: Base, course: Course, done: int, seed: int, tensors: Mapping[str, Tensor]) -> int:
-    values = {name: value.detach().cpu().contiguous() for name, value in sorted(tensors.items())}
+    values = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
     about = {"format": FORMAT, "kind": kind, "base": base.digest, "course": asdict(course), "done": done, "seed": seed}
     blob = serialised(values, {KEY: json.dumps(about | {"values": _digest(about, values)}, sort_keys=True)})
     write_atomically(path, blob)
@@ -178,4 +178,4 @@ def _insist_on_shapes(path: Path, found: Mapping[str, Tensor], want: Mapping[str
     for name in sorted(set(shapes) | set(want)):
         if shapes.get(name) != want.get(name):
             told = f"of shape {shapes[name]}" if name in shapes else "missing"
-            raise HandoverRefused(f"'{name[:60]!a}' is {told}, expected {want.get(name, 'nothing of this name')}", at=path)
+            raise HandoverRefused(f"{name[:60]!a} is {told}, expected {want.get(name, 'nothing of this name')}", at=path)
