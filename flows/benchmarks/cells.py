@@ -1,6 +1,7 @@
 """A cell of the benchmark, measured: one method on one seed; kept in one table, from which all others and the plots are made."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -93,9 +94,13 @@ class Table:
         write_atomically(self.path, out.getvalue().to_pybytes())
 
 
-def key_of(federation_digest: str, weights: str, wrong: float) -> str:
-    """Names a cell by its federation, the base's weights and the share of wrong wishes."""
-    return hashlib.sha256(f"{federation_digest} {weights} {wrong}".encode()).hexdigest()[:32]
+VERSION = 1
+"""Raise it when the same settings come to mean another computation."""
+
+
+def key_of(file: str, settings: Sequence[str], weights: str, wrong: float) -> str:
+    """Names a cell by its federation's file and settings, the base's weights and the share of wrong wishes."""
+    return hashlib.sha256(json.dumps([VERSION, file, list(settings), weights, wrong]).encode()).hexdigest()[:32]
 
 
 def _columns(cells: Sequence[Cell]) -> dict[str, pa.Array]:
