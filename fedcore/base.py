@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +19,10 @@ if TYPE_CHECKING:  # seconds to import; whoever only reads a description does no
 
     Denoiser: TypeAlias = UNet2DConditionModel | SD3Transformer2DModel | FluxTransformer2DModel
 
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Of the denoiser's and the text encoders' weights; adapters, autoencoder and all else stay float32."""
+Device = Literal["auto", "cpu", "cuda", "mps"]
+"""`auto`: the first that there is of cuda, mps, cpu."""
 Shape = tuple[int, int, int]
 """(channels, h, w) of one picture's latents."""
 
@@ -35,6 +40,10 @@ class Conditioning:
     def rows(self, index: Tensor | slice) -> Conditioning:
         """The chosen prompts."""
         return Conditioning(self.tokens[index], None if self.pooled is None else self.pooled[index])
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
+        """The same numbers elsewhere, or in another precision."""
+        return Conditioning(self.tokens.to(device, dtype), None if self.pooled is None else self.pooled.to(device, dtype))
 
     def times(self, n: int) -> Conditioning:
         """One prompt n times."""
@@ -117,6 +126,8 @@ class BaseModel:
     """Loaded once per process, never changed by anybody; `digest` names its exact weights.
 
     `tokenizers` and `text_encoders` in the order of the family's parts; `options` are what the folder's index says beside its parts.
+    Only its modules lie on a device, the denoiser and the text encoders in half precision perhaps; all values outside of them
+    are float32 on the CPU, where randomness is drawn: the same on every device.
     """
 
     family: Family
@@ -128,3 +139,21 @@ class BaseModel:
     process: Process
     digest: str
     options: Mapping[str, Any]
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the modules lie."""
+        first: Tensor = next(self.denoiser.parameters())
+        return first.device
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Of the denoiser's weights."""
+        first: Tensor = next(self.denoiser.parameters())
+        return first.dtype
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, prompts: Conditioning, guidance: float = 1.0) -> Tensor:
+        """What the process asks of the model: noisy latents (n, channels, h, w), timesteps (n,), n prompts, of the shape of `noisy`."""
+        device, dtype = self.device, self.dtype
+        made = self.family.predict(self, noisy.to(device, dtype), timesteps.to(device), prompts.to(device, dtype), guidance)
+        return made.cpu().float()

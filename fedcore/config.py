@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from fedcore.aggregation import AGGREGATIONS, Rule
 from fedcore.aggregation.server import Optimiser, Step
+from fedcore.base import Device, Precision
 from fedcore.clustering import BY_LOSS, CLUSTERINGS, View
 from fedcore.errors import ConfigError
 from fedcore.injection import Target
@@ -21,7 +22,7 @@ from fedcore.training import Settings
 from fedcore.validation import one_of, validated
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-FREE = ("rounds", "client_timeout", "dispatch", "sites")
+FREE = ("rounds", "client_timeout", "device", "dispatch", "sites")
 """What may change in a run without changing its results."""
 RESERVED = {"prefect", "mlflow", "server", "clients", "logs"}
 
@@ -227,8 +228,9 @@ class EvaluationConfig(_Part):
 class Federation(_Part):
     """One federation. `quorum`: share of the clients that must come through, or the round fails.
 
-    `client_timeout`: seconds that one client may take, and that a site may keep silent. `dispatch: pool` sends the clients'
-    stages to the workers of the `gpu` pool. `sites` names the clients of each site; its stages go to the site's own queue.
+    `precision` is that of the base's weights, `device` where models lie. `client_timeout`: seconds that one client may take, and
+    that a site may keep silent. `dispatch: pool` sends the clients' stages to the workers of the `gpu` pool. `sites` names the
+    clients of each site; its stages go to the site's own queue.
     """
 
     name: str
@@ -238,6 +240,8 @@ class Federation(_Part):
     seed: int = 0
     quorum: Share = 0.75
     client_timeout: Annotated[float, Field(gt=0)] = 600.0
+    precision: Precision = "fp32"
+    device: Device = "auto"
     dispatch: Literal["inline", "pool"] = "inline"
     sites: dict[str, tuple[str, ...]] = {}
     begin: BeginConfig | None = None

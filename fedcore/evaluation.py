@@ -34,6 +34,6 @@ def heldout_losses(base: BaseModel, examples: Examples, adapter: Adapter | None,
         if base.denoiser.training:
             base.denoiser.eval()
         for part in torch.arange(len(times)).split(BATCH):
-            predicted = base.family.predict(base, noisy[part], times[part], prompts.rows(part), 1.0).float()
+            predicted = base.predict(noisy[part], times[part], prompts.rows(part))
             errors.append((predicted - target[part]).square().mean(dim=(1, 2, 3)))
     return torch.cat(errors).view(n, timesteps).mean(dim=1)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # seconds to import; whoever only reads a configuration does 
 Target = Literal["attention", "all"]
 
 NAME = "fedcore"
+KEPT = 4
+"""Layouts of PEFT's layers that are kept."""
 
 
 def target_shapes(base: BaseModel, target: Target) -> dict[str, tuple[int, int]]:
@@ -70,7 +72,8 @@ _made: WeakKeyDictionary[Denoiser, dict[Layout, dict[str, LoraLayer]]] = WeakKey
 def _lora_layers(denoiser: Denoiser, adapter: Adapter) -> dict[str, LoraLayer]:
     """PEFT's layers for an adapter of these names, ranks and scales, in order of their names; they are not in the model.
 
-    Made once per model and kept: PEFT takes longer to make them than a tiny client to train them.
+    The last few layouts are kept: PEFT takes longer to make them than a tiny client to train them. Factors are float32
+    whatever the weights are: small updates would be lost in half precision.
     """
     from peft import LoraConfig
 
@@ -89,8 +92,15 @@ def _lora_layers(denoiser: Denoiser, adapter: Adapter) -> dict[str, LoraLayer]:
         )
         with isolated(derive(0, "injection")):  # PEFT draws initial values from the global generator; the adapter's replace them
             denoiser.add_adapter(config, adapter_name=NAME)
-        made[layout] = dict(sorted(_layers(denoiser)))
+        layers = dict(sorted(_layers(denoiser)))
         denoiser.unload_lora()
+        for layer in layers.values():
+            for factor in _factors(layer):
+                factor.data = factor.data.float()
+        made[layout] = layers
+        while len(made) > KEPT:
+            made.pop(next(iter(made)))
+    made[layout] = made.pop(layout)  # the last one used is the last one to go
     return made[layout]
 
 
@@ -134,18 +144,22 @@ def injected(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[list[nn.Pa
 def merged(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[None]:
     """`denoiser` with the updates added into its weights inside the block: as fast as the plain model, and bit-identical to it afterwards.
 
-    For measuring; equal to `injected` within rounding.
+    For measuring; equal to `injected` within rounding. Half-precision weights would round small updates away, and get `injected`.
 
     Raises:
         AdapterRefused: the adapter names a layer that this model does not have.
     """
     _insist_known(denoiser, adapter or {})
     weights = {name: denoiser.get_submodule(name).weight for name in adapter or {}}
+    if any(weight.dtype != torch.float32 for weight in weights.values()):
+        with injected(denoiser, adapter):
+            yield
+        return
     kept = {name: weight.detach().clone() for name, weight in weights.items()}
     try:
         with torch.no_grad():
             for name, layer in (adapter or {}).items():
-                weights[name] += layer.delta().view_as(weights[name])
+                weights[name] += _there(layer.delta(), weights[name])
         yield
     finally:
         with torch.no_grad():
@@ -153,10 +167,15 @@ def merged(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[None]:
                 weights[name].copy_(weight)
 
 
+def _there(delta: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """A dense update in the shape and on the device of its weight, in float64 where the device has it."""
+    return (delta.float() if weight.device.type == "mps" else delta).to(weight.device).view_as(weight)
+
+
 def read_back(denoiser: Denoiser) -> dict[str, Layer]:
     """Copies of the values of the adapter that is injected now."""
     out: dict[str, Layer] = {}
     for name, module in sorted(_layers(denoiser)):
-        a, b = (factor.detach().flatten(1).clone() for factor in _factors(module))
+        a, b = (factor.detach().flatten(1).cpu().clone() for factor in _factors(module))
         out[name] = Layer(a, b, float(module.scaling[NAME]))
     return out

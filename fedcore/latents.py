@@ -12,7 +12,7 @@ from fedcore.families.common import pixels_per_latent
 def decode(base: BaseModel, latents: Tensor) -> Tensor:
     """Latents (n, channels, h, w) to uint8 pictures (n, 3, H, W)."""
     of = base.vae.config
-    made = base.vae.decode(latents / of.scaling_factor + (of.shift_factor or 0.0)).sample
+    made = base.vae.decode((latents / of.scaling_factor + (of.shift_factor or 0.0)).to(base.device)).sample.cpu()
     pictures: Tensor = ((made * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)  # diffusers rounds so, too
     return pictures
 
@@ -20,9 +20,9 @@ def decode(base: BaseModel, latents: Tensor) -> Tensor:
 @torch.no_grad()
 def posterior(base: BaseModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Pictures (n, 3, H, W) in [-1, 1] to the mean and log-variance of their latents, both (n, channels, h, w), as `decode` takes them."""
-    of, found = base.vae.config, base.vae.encode(pixels).latent_dist
-    mean = (found.mean - (of.shift_factor or 0.0)) * of.scaling_factor
-    return mean, found.logvar + 2 * torch.tensor(of.scaling_factor).log()
+    of, found = base.vae.config, base.vae.encode(pixels.to(base.device)).latent_dist
+    mean = (found.mean.cpu() - (of.shift_factor or 0.0)) * of.scaling_factor
+    return mean, found.logvar.cpu() + 2 * torch.tensor(of.scaling_factor).log()
 
 
 def picture_size(base: BaseModel) -> int:

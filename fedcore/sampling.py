@@ -111,8 +111,8 @@ def alone(adapter: Adapter | None) -> Callable[[int], Parts]:
 def _guided(base: BaseModel, latents: Tensor, timestep: Tensor, prompts: Conditioning, guidance: float) -> Tensor:
     """The prediction for latents (n, channels, h, w) at one timestep, guided (arXiv 2207.12598) as the family is."""
     if not base.family.two_passes:
-        return base.family.predict(base, latents, timestep.expand(len(latents)), prompts, guidance)
+        return base.predict(latents, timestep.expand(len(latents)), prompts, guidance)
     both = nothing(base).times(len(prompts)).followed_by(prompts)
     twice = torch.cat([latents, latents])
-    plain, wished = base.family.predict(base, twice, timestep.expand(len(twice)), both, guidance).chunk(2)
+    plain, wished = base.predict(twice, timestep.expand(len(twice)), both).chunk(2)
     return plain + guidance * (wished - plain)

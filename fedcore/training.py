@@ -161,7 +161,7 @@ def _loss(base: BaseModel, batch: Examples, settings: Settings, draw: torch.Gene
     told = torch.rand(len(batch), generator=draw) >= settings.caption_dropout
     prompts = batch.prompts.where(told, nothing(base))
     noisy, target = base.process.noised(clean, noise, timesteps)
-    predicted = base.family.predict(base, noisy, timesteps, prompts, 1.0)
-    error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
+    predicted = base.predict(noisy, timesteps, prompts)
+    error = (predicted - target).square().mean(dim=(1, 2, 3))
     loss: Tensor = (base.process.weights(timesteps, settings.min_snr) * error).mean()
     return loss

@@ -43,7 +43,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     began = time.monotonic()
     f, before = bound(home.server(), name), previous_round(home, name, number)
     stages = Stages(f, number, Journal(home.server(), name, number), home.server())
-    base = {"base": f.base, "base_digest": digest(base_folder(f.base))}
+    base = {"base": f.base, "base_digest": digest(base_folder(f.base)), "precision": f.precision, "device": f.device}
     failed: dict[str, str | None] = {}
 
     history = read_round(home.server(), name, number)
@@ -73,10 +73,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     earlier = {c: who.upload for c, who in before.clients.items()} if before else {}
     accepted = receive(
         list(handed.values()),
-        [
-            Expected.of(job, f.adapter.rank_of(present[c].device), f.adapter.target, present[c].samples, earlier.get(c))
-            for c, job in jobs.items()
-        ],
+        [Expected.of(job, f.adapter.rank_of(present[c].device), present[c].samples, earlier.get(c)) for c, job in jobs.items()],
         stages.label,
     )
     refused = {o.client: o.reason for o in accepted if o.status != "ok"}

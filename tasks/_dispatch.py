@@ -11,6 +11,8 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from fedcore.base import Device, Precision
+from fedcore.config import Federation
 from fedcore.errors import FedcoreError
 
 log = logging.getLogger("tasks.dispatch")
@@ -26,7 +28,11 @@ class WorkerFailed(FedcoreError):
 
 
 def workers() -> int:
-    """One process per core."""
+    """One process per core; where there are graphics processors, one for each of them."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -69,16 +75,16 @@ def scheduled(function: Callable[..., Any], *arguments: Any, timeout: float | No
     return result
 
 
-def _load(base: str) -> None:
+def _load(base: str, precision: Precision, device: Device) -> None:
     """Have a base in this process."""
     from data.base.load import load_base
 
-    load_base(base)
+    load_base(base, precision, device)
 
 
-def warm(base: str) -> list[Callable[[], Any]]:
-    """Let the worker processes start and load `base` while this one does other things; what is returned waits for them."""
-    return [scheduled(_load, base) for _ in range(workers())]
+def warm(federation: Federation) -> list[Callable[[], Any]]:
+    """Let the worker processes start and load a federation's base while this one does other things; what is returned waits for them."""
+    return [scheduled(_load, federation.base, federation.precision, federation.device) for _ in range(workers())]
 
 
 def in_worker(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:

@@ -4,12 +4,26 @@ import json
 from typing import TYPE_CHECKING
 
 from data.home import Home
-from data.records import Model
+from data.records import Model, bound
 from data.store import Ref, Store
 
 if TYPE_CHECKING:
     from fedcore.adapters import Layer
+    from fedcore.base import BaseModel
     from fedcore.interaction import Bank
+
+
+def base_of(home: Home, name: str) -> "BaseModel":
+    """The base of a run, opened as the run has it.
+
+    Raises:
+        ConfigError: there is no run of this name.
+        BaseModelError: it cannot be opened.
+    """
+    from data.base.load import load_base
+
+    federation = bound(home.server(), name)
+    return load_base(federation.base, federation.precision, federation.device)
 
 
 def load_model(model: Model) -> "dict[str, Layer] | None":

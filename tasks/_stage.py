@@ -7,21 +7,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel as Model
+from pydantic import ConfigDict
 
 from data import manifests
 from data.home import Home
 from data.manifests import Manifest
 from data.store import Ref, without_locations
+from fedcore.base import Device, Precision
+
+if TYPE_CHECKING:
+    from fedcore.base import BaseModel
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "scikit-learn", "numpy", "pyarrow", "pillow")
 
 
-class Job(BaseModel):
+class Job(Model):
     """Everything a stage needs to know: plain values and Refs. Equal jobs have equal keys on every machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,16 +50,35 @@ class Job(BaseModel):
 J = TypeVar("J", bound=Job)
 
 
-class ClientJob(Job):
-    """A job that runs on a client's side. `data` is the digest the client gave of itself, `base_digest` that of the weights."""
+class BaseJob(Job):
+    """A job that needs the base; `base_digest` names its weights."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"base", "device"})
+
+    base: str
+    base_digest: str
+    precision: Precision = "fp32"
+    device: Device = "auto"
+
+    def open_base(self) -> "BaseModel":
+        """The base, which stays open in this process.
+
+        Raises:
+            BaseModelError: it holds other weights here, or cannot be opened.
+            InputError: there is no such device.
+        """
+        from data.base.load import load_exact
+
+        return load_exact(self.base, self.base_digest, self.precision, self.device)
+
+
+class ClientJob(BaseJob):
+    """A job that runs on a client's side. `data` is the digest the client gave of itself."""
 
     stage_version: ClassVar[int] = 2
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
 
     client: str
     data: str
-    base: str
-    base_digest: str
 
 
 @dataclass

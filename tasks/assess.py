@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from data.home import Home
 from data.records import Model
 from tasks._models import load_model
-from tasks._stage import Job, Made
+from tasks._stage import BaseJob, Made
 
 if TYPE_CHECKING:
     from fedcore.base import BaseModel
@@ -16,14 +16,11 @@ PLAIN = 4
 """Unseen subjects of each base style, for what is forgotten."""
 
 
-class DrawJob(Job):
+class DrawJob(BaseJob):
     """Pictures of reserved subjects of `style` by `model`."""
 
     stage: ClassVar[str] = "draw"
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
 
-    base: str
-    base_digest: str
     model: Model
     style: str
     pictures: int
@@ -47,14 +44,13 @@ def drawn(job: DrawJob) -> Made:
 
     from data.base.features import load_features
     from data.base.judge import load_judge
-    from data.base.load import load_exact
     from data.emoji.benchmark import reserved
     from fedcore.generation import generate
     from fedcore.prompts import encode
     from fedcore.sampling import Course, alone
     from fedcore.seeds import derive
 
-    base = load_exact(job.base, job.base_digest)
+    base = job.open_base()
     names = [d.names[0] for d in reserved(job.style)][: job.pictures]
     seeds = [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
     made = generate(base, Course(job.steps, job.guidance), encode(base, names).prompts, alone(load_model(job.model)), seeds=seeds)
@@ -68,38 +64,35 @@ def drawn(job: DrawJob) -> Made:
 
 def assessed(job: AssessJob) -> Made:
     """As `drawn`; and the mean loss on its style's reserved pictures (`style`) and on the base's own styles (`plain`)."""
-    from data.base.load import load_exact
     from fedcore.evaluation import heldout_losses
 
-    base, model = load_exact(job.base, job.base_digest), load_model(job.model)
+    base, model = job.open_base(), load_model(job.model)
     made = drawn(job)
-    for what, examples in (("style", _reserved(job.base, job.base_digest, job.style)), ("plain", _plain(job.base, job.base_digest))):
+    for what, examples in (("style", _reserved(base, job.style)), ("plain", _plain(base))):
         losses = heldout_losses(base, examples, model, timesteps=job.timesteps, seed=job.seed)
         made.record[what] = losses.mean().item()
     return made
 
 
 @lru_cache(maxsize=16)
-def _reserved(base: str, weights: str, style: str) -> "Examples":
+def _reserved(base: "BaseModel", style: str) -> "Examples":
     """A style's reserved drawings, captioned as clients caption theirs."""
-    from data.base.load import load_exact
     from data.emoji.benchmark import reserved
 
     of = reserved(style)
-    return _examples(load_exact(base, weights), [d.png for d in of], [d.names[0] for d in of])
+    return _examples(base, [d.png for d in of], [d.names[0] for d in of])
 
 
 @lru_cache(maxsize=1)
-def _plain(base: str, weights: str) -> "Examples":
+def _plain(base: "BaseModel") -> "Examples":
     """Drawings of the base's styles of subjects that nobody was trained on, captioned with their styles' words."""
-    from data.base.load import load_exact
     from data.emoji.pack import base_drawings
     from data.emoji.styles import STYLES
     from fedcore.pretraining.captions import STYLE_WORDS
 
     unseen = [d for d in base_drawings() if d.unseen]
     of = [d for style in STYLES for d in [d for d in unseen if d.style == style.name][:PLAIN]]
-    return _examples(load_exact(base, weights), [d.png for d in of], [f"{d.names[0]}, {STYLE_WORDS[d.style][0]}" for d in of])
+    return _examples(base, [d.png for d in of], [f"{d.names[0]}, {STYLE_WORDS[d.style][0]}" for d in of])
 
 
 def _examples(base: "BaseModel", pngs: list[bytes], captions: list[str]) -> "Examples":

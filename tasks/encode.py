@@ -20,12 +20,11 @@ def compute(job: EncodeJob) -> Made:
     """The requirement vector as a blob; latents and prompt encodings stay in the client's cache."""
     from safetensors.torch import save
 
-    from data.base.load import load_exact
     from data.clients import load_enrolled
     from data.encoded import examples
     from fedcore.prompts import requirement
 
-    client, base = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest)
+    client, base = load_enrolled(job.client, job.data), job.open_base()
     examples(client, base, home=Home.current())
     vector = requirement(base, client.statement, [row.prompt for row in client.rows if row.split == "train"])
     return Made({"requirement": Home.current().server().put(save({"requirement": vector}), "requirement", ".safetensors")})

@@ -63,11 +63,10 @@ class Measured:
     @classmethod
     def of(cls, job: BaselineJob) -> "Measured":
         """Those splits that the client has."""
-        from data.base.load import load_exact
         from data.clients import load_enrolled
         from data.encoded import examples
 
-        client, base = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest)
+        client, base = load_enrolled(job.client, job.data), job.open_base()
         found = examples(client, base, home=Home.current())
         return cls(job, base, {split: found[split] for split in HELD_OUT if split in found})
 

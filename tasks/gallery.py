@@ -14,20 +14,17 @@ from fedcore.errors import FedcoreError
 from tasks._client import Outcome
 from tasks._dispatch import WorkerFailed, in_worker
 from tasks._models import load_bank
-from tasks._stage import STAGE, Job, Made, commit
+from tasks._stage import STAGE, BaseJob, Made, commit
 
 if TYPE_CHECKING:
     from fedcore.interaction import Bank
 
 
-class GalleryJob(Job):
+class GalleryJob(BaseJob):
     """`clusters` are the adapters by cluster id, `bank` is the index that `interact` left."""
 
     stage: ClassVar[str] = "gallery"
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
 
-    base: str
-    base_digest: str
     clusters: dict[str, Ref]
     bank: Ref
     settings: EvaluationConfig
@@ -49,14 +46,13 @@ def rows_of(bank: "Bank", hybrids: int) -> dict[str, Any]:
 def paint(job: GalleryJob) -> Made:
     """`gallery` (PNG: a row per model, a column per prompt); in the record, what style each picture is taken for."""
     from data.base.judge import load_judge
-    from data.base.load import load_exact
     from data.gallery import gallery
     from fedcore.generation import generate
     from fedcore.prompts import encode
     from fedcore.sampling import Course, alone
     from fedcore.seeds import derive
 
-    base, store, want = load_exact(job.base, job.base_digest), Home.current().server(), job.settings
+    base, store, want = job.open_base(), Home.current().server(), job.settings
     prompts = encode(base, want.prompts).prompts
     seeds = [derive(job.seed, "gallery", column) for column in range(len(want.prompts))]
     judge, course = load_judge(), Course(want.steps, want.guidance)

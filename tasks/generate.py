@@ -11,7 +11,7 @@ from data.home import Home
 from data.records import Model, RoundRecord, bound, rounds
 from data.store import write_atomically
 from fedcore.errors import InputError
-from tasks._models import load_bank, load_model
+from tasks._models import base_of, load_bank, load_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +95,6 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
         of_cluster(record, cluster)
     import torch
 
-    from data.base.load import load_base
     from fedcore import generation
     from fedcore.composition import COMPOSITIONS
     from fedcore.latents import insist_on_size
@@ -105,7 +104,7 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     from fedcore.seeds import derive
 
     torch.set_num_threads(1)
-    base = load_base(bound(home.server(), name).base)
+    base = base_of(home, name)
     if how.compose not in COMPOSITIONS:
         raise InputError(f"there is no composition '{how.compose}'; there are {', '.join(COMPOSITIONS)}")
     insist_on_name(base, how.scheduler)

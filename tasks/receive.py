@@ -18,7 +18,7 @@ from tasks._dispatch import WorkerFailed, scheduled, workers
 from tasks.train import TrainJob
 
 if TYPE_CHECKING:
-    from fedcore.adapters import Layer, Shapes
+    from fedcore.adapters import Layer
 
 
 class Expected(BaseModel):
@@ -33,27 +33,16 @@ class Expected(BaseModel):
     hands: Factor | None
     private: bool
     rank: int
-    target: str
-    base: str
     round: int
     samples: int
     before: str | None = None
 
     @classmethod
-    def of(cls, job: TrainJob, rank: int, target: str, samples: int, before: Ref | None) -> "Expected":
+    def of(cls, job: TrainJob, rank: int, samples: int, before: Ref | None) -> "Expected":
         """From the job that the client was given, its rank, its pictures and what it handed over the round before."""
         private = job.hands is not None or job.personal.trains
-        given = {name: getattr(job, name) for name in ("start", "hands", "base", "round")}
-        return cls(**given, private=private, rank=rank, target=target, samples=samples, before=before.sha256 if before else None)
-
-
-@lru_cache(maxsize=4)
-def _shapes(base: str, target: str) -> "Shapes":
-    """(out, in) of each layer to adapt."""
-    from data.base.load import load_base
-    from fedcore.injection import target_shapes
-
-    return target_shapes(load_base(base), target)  # type: ignore[arg-type]
+        given = {name: getattr(job, name) for name in ("start", "hands", "round")}
+        return cls(**given, private=private, rank=rank, samples=samples, before=before.sha256 if before else None)
 
 
 @lru_cache(maxsize=16)
@@ -92,16 +81,17 @@ def _unusable(outputs: dict[str, Ref], expected: Expected) -> str | None:
     from fedcore import adapters
     from fedcore.errors import AdapterRefused, StoreError
 
-    store, shapes = Home.current().server(), _shapes(expected.base, expected.target)
     if ("personal" in outputs) != expected.private:
         return "handed over no personal adapter" if expected.private else "handed over an adapter that nobody asked for"
     if outputs["adapter"].sha256 == expected.before:
         return "handed over its adapter of the round before"
-    largest = sum(4 * expected.rank * (out + inputs) for out, inputs in shapes.values()) + 400 * len(shapes) + 100_000
-    if (most := max(ref.bytes for ref in outputs.values())) > largest:
-        return f"its adapter has {most:,} bytes, at most {largest:,} are possible at rank {expected.rank}"
+    store = Home.current().server()
     try:
         start, unmoved = _start(expected.start)
+        shapes = {name: (layer.b.shape[0], layer.a.shape[1]) for name, layer in start.items()}
+        largest = sum(4 * expected.rank * (out + inputs) for out, inputs in shapes.values()) + 400 * len(shapes) + 100_000
+        if (most := max(ref.bytes for ref in outputs.values())) > largest:
+            return f"its adapter has {most:,} bytes, at most {largest:,} are possible at rank {expected.rank}"
         blob = store.get(outputs["adapter"])
         adapter = adapters.from_bytes(blob) if expected.hands is None else adapters.completed(blob, expected.hands, start)
         adapters.check(adapter, shapes, rank=expected.rank)

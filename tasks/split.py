@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data.home import Home
-from data.records import bound
 from fedcore.errors import InputError
-from tasks._models import load_model
+from tasks._models import base_of, load_model
 from tasks.generate import How, last_round, of_cluster, personal, write_png
 
 SUFFIX = ".latents.safetensors"
@@ -23,14 +22,13 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, out: Pat
     Raises:
         InputError: no such run or scheduler, or a size that the base cannot draw.
     """
-    from data.base.load import load_base
     from data.handover import Request, write_request
     from fedcore.latents import insist_on_size
     from fedcore.prompts import encode
     from fedcore.sampling import Course
     from fedcore.schedulers import insist_on_name
 
-    base = load_base(bound(home.server(), name).base)
+    base = base_of(home, name)
     insist_on_name(base, how.scheduler)
     insist_on_size(base, how.size)
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
@@ -59,13 +57,12 @@ def begin(
     """
     import torch
 
-    from data.base.load import load_base
     from data.handover import Handover, Request, read_request, write_handover
     from fedcore import sampling
     from fedcore.prompts import encode
 
     model = of_cluster(last_round(home, name), cluster)
-    base = load_base(bound(home.server(), name).base)
+    base = base_of(home, name)
     torch.set_num_threads(1)
     if len({path.stem for path in requests}) < len(requests):
         raise InputError("two requests have the same name; the files for the devices are named after them")
@@ -104,7 +101,6 @@ def finish(
     """
     import torch
 
-    from data.base.load import load_base
     from data.handover import read_handover
     from fedcore import sampling
     from fedcore.latents import decode
@@ -112,7 +108,7 @@ def finish(
 
     record = last_round(home, name)
     model = personal(record, client)
-    base = load_base(bound(home.server(), name).base)
+    base = base_of(home, name)
     torch.set_num_threads(1)
     found = read_handover(file, base)
     before, course = found.state.done, found.course

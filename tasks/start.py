@@ -9,18 +9,15 @@ from data.manifests import Manifest
 from data.store import Ref
 from fedcore.adapters import Split
 from tasks._dispatch import in_worker
-from tasks._stage import STAGE, Job, Made, commit
+from tasks._stage import STAGE, BaseJob, Made, commit
 
 
-class StartJob(Job):
+class StartJob(BaseJob):
     """`adapter` is a cluster's of the round before, None for a fresh one; see `fedcore.adapters.split`."""
 
     stage: ClassVar[str] = "start"
     stage_version: ClassVar[int] = 2
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"base"})
 
-    base: str
-    base_digest: str
     target: str
     adapter: Ref | None
     split: Split
@@ -31,13 +28,12 @@ class StartJob(Job):
 
 def compute(job: StartJob) -> Made:
     """`start`, and where something stands frozen beside it `tail`; in the record the share of ‖Δ‖²_F that is in neither."""
-    from data.base.load import load_exact
     from fedcore import adapters
     from fedcore.injection import initial, target_shapes
 
     store = Home.current().server()
     if job.adapter is None:
-        shapes = target_shapes(load_exact(job.base, job.base_digest), job.target)  # type: ignore[arg-type]
+        shapes = target_shapes(job.open_base(), job.target)  # type: ignore[arg-type]
         begun = adapters.Beginning(initial(shapes, rank=job.rank, scale=job.scale, seed=job.seed), None, 0.0)
     else:
         begun = adapters.split(adapters.from_bytes(store.get(job.adapter)), job.rank, job.scale, job.split, seed=job.seed)

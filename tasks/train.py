@@ -49,7 +49,6 @@ def curve(losses: Sequence[float]) -> list[float]:
 
 def compute(job: TrainJob) -> Made:
     """`adapter` for aggregation and, where it is another, `personal` for the client itself; in the record the echo of what was loaded."""
-    from data.base.load import load_exact
     from data.clients import load_enrolled
     from data.encoded import examples
     from fedcore import adapters
@@ -57,7 +56,7 @@ def compute(job: TrainJob) -> Made:
     from fedcore.seeds import derive
     from fedcore.training import train as fine_tune
 
-    client, base, store = load_enrolled(job.client, job.data), load_exact(job.base, job.base_digest), Home.current().server()
+    client, base, store = load_enrolled(job.client, job.data), job.open_base(), Home.current().server()
     pictures = examples(client, base, home=Home.current())["train"]
     sent = adapters.from_bytes(store.get(job.start))
     beside = [adapters.from_bytes(store.get(ref)) for ref in job.beside]

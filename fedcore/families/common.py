@@ -30,9 +30,10 @@ def meanings(states: Tensor, mask: Tensor) -> Tensor:
     return (states * own[:, :, None]).sum(dim=1) / own.sum(dim=1, keepdim=True)
 
 
-def tokenised(tokenizer: Any, texts: Sequence[str], length: int | None = None) -> BatchEncoding:
-    """Token ids and mask, cut and filled to the encoder's context or to `length`."""
-    return tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+def tokenised(base: BaseModel, which: int, texts: Sequence[str], length: int | None = None) -> BatchEncoding:
+    """Token ids and mask by the base's tokenizer `which`, cut and filled to the encoder's context or to `length`, on the base's device."""
+    read = base.tokenizers[which](list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+    return read.to(base.device)
 
 
 def batched(encode: Any, texts: Sequence[str]) -> Encoded:
@@ -41,7 +42,7 @@ def batched(encode: Any, texts: Sequence[str]) -> Encoded:
     prompts: Conditioning = parts[0].prompts
     for part in parts[1:]:
         prompts = prompts.followed_by(part.prompts)
-    return Encoded(prompts, torch.cat([part.meanings for part in parts]))
+    return Encoded(prompts.to(torch.device("cpu"), torch.float32), torch.cat([part.meanings for part in parts]).cpu())
 
 
 def of_empty(base: BaseModel) -> Conditioning:

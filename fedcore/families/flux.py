@@ -20,9 +20,9 @@ def _encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
     """T5's tokens; pooled is CLIP's own."""
 
     def part(some: Sequence[str]) -> Encoded:
-        read = tokenised(base.tokenizers[0], some)
+        read = tokenised(base, 0, some)
         clip = base.text_encoders[0](read.input_ids)
-        t5 = base.text_encoders[1](tokenised(base.tokenizers[1], some, T5_TOKENS).input_ids)[0].float()
+        t5 = base.text_encoders[1](tokenised(base, 1, some, T5_TOKENS).input_ids)[0].float()
         said = meanings(clip.last_hidden_state.float(), read.attention_mask)
         return Encoded(Conditioning(t5, clip.pooler_output.float()), said)
 

@@ -26,7 +26,7 @@ def _encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
     """The last hidden states."""
 
     def part(some: Sequence[str]) -> Encoded:
-        read = tokenised(base.tokenizers[0], some)
+        read = tokenised(base, 0, some)
         states = base.text_encoders[0](read.input_ids).last_hidden_state.float()
         return Encoded(Conditioning(states), meanings(states, read.attention_mask))
 

@@ -19,15 +19,15 @@ def _encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
     """CLIPs' states side by side, filled up to T5's width, then T5's tokens; pooled are both CLIPs' projections."""
 
     def part(some: Sequence[str]) -> Encoded:
-        first = tokenised(base.tokenizers[0], some)
+        first = tokenised(base, 0, some)
         one = base.text_encoders[0](first.input_ids, output_hidden_states=True)
-        two = base.text_encoders[1](tokenised(base.tokenizers[1], some).input_ids, output_hidden_states=True)
+        two = base.text_encoders[1](tokenised(base, 1, some).input_ids, output_hidden_states=True)
         clip = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1).float()
         width = int(base.denoiser.config.joint_attention_dim)
         if len(base.text_encoders) > 2:
-            t5 = base.text_encoders[2](tokenised(base.tokenizers[2], some, T5_TOKENS).input_ids)[0].float()
+            t5 = base.text_encoders[2](tokenised(base, 2, some, T5_TOKENS).input_ids)[0].float()
         else:  # as the pipeline has it: T5's tokens are nought where it was left out
-            t5 = torch.zeros(len(some), T5_TOKENS, width)
+            t5 = torch.zeros(len(some), T5_TOKENS, width, device=clip.device)
         tokens = torch.cat([pad(clip, (0, width - clip.shape[-1])), t5], dim=1)
         pooled = torch.cat([one.text_embeds, two.text_embeds], dim=-1).float()
         return Encoded(Conditioning(tokens, pooled), meanings(one.hidden_states[-1].float(), first.attention_mask))

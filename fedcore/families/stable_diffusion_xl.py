@@ -27,9 +27,9 @@ def _encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
     """Both encoders' last hidden states but one, side by side; pooled is the second one's projection."""
 
     def part(some: Sequence[str]) -> Encoded:
-        first = tokenised(base.tokenizers[0], some)
+        first = tokenised(base, 0, some)
         one = base.text_encoders[0](first.input_ids, output_hidden_states=True)
-        two = base.text_encoders[1](tokenised(base.tokenizers[1], some).input_ids, output_hidden_states=True)
+        two = base.text_encoders[1](tokenised(base, 1, some).input_ids, output_hidden_states=True)
         tokens = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1).float()
         return Encoded(Conditioning(tokens, two.text_embeds.float()), meanings(one.last_hidden_state.float(), first.attention_mask))
 
@@ -51,7 +51,7 @@ def _shape(base: BaseModel, size: int | None) -> Shape:
 def _predict(base: BaseModel, noisy: Tensor, timesteps: Tensor, prompts: Conditioning, guidance: float) -> Tensor:  # noqa: ARG001
     """Every picture is said to be whole and of its own size: original size, corner of the crop, target size."""
     height, width = (side * pixels_per_latent(base) for side in noisy.shape[2:])
-    sizes = torch.tensor([height, width, 0, 0, height, width], dtype=noisy.dtype, device=noisy.device).expand(len(noisy), -1)
+    sizes = torch.tensor([float(x) for x in (height, width, 0, 0, height, width)], device=noisy.device).expand(len(noisy), -1)
     beside = {"text_embeds": prompts.pooled, "time_ids": sizes}
     predicted: Tensor = base.denoiser(noisy, timesteps, prompts.tokens, added_cond_kwargs=beside).sample
     return predicted

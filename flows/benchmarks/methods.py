@@ -201,6 +201,6 @@ def _finish(home: Home, federation: Federation, file: Path) -> list[RoundRecord]
     remember_clients(home, federation.name, client_folder(file))
     if len(rounds(home.server(), federation.name)) < bound(home.server(), federation.name).rounds:
         serve(home, federation.name)
-        warm(federation.base)
+        warm(federation)
         federated_training(federation.name)
     return rounds(home.server(), federation.name)

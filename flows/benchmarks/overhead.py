@@ -57,7 +57,7 @@ def overhead(home: Home, name: str) -> Iterator[Cost]:
     subprocess.run([sys.executable, "-c", DATABASE], check=True)
     with temporary_server(), alone(home, name):
         serve(home, name)
-        for loaded in warm(bound(home.server(), name).base):
+        for loaded in warm(bound(home.server(), name)):
             loaded()
         for number in range(1, bound(home.server(), name).rounds + 1):
             began = time.time()

@@ -50,7 +50,13 @@ def quality(home: Home, federation: Federation, record: RoundRecord) -> Quality:
     Raises:
         WorkerFailed: a worker process died.
     """
-    common = {"base": str(base_folder(federation.base)), "base_digest": record.base, "steps": STEPS, "guidance": GUIDANCE}
+    common = {
+        "base": str(base_folder(federation.base)),
+        "base_digest": record.base,
+        "precision": federation.precision,
+        "steps": STEPS,
+        "guidance": GUIDANCE,
+    }
     common |= {"pictures": PICTURES, "seed": federation.seed}
     clients = {c: who.group for c, who in record.clients.items() if who.personal is not None and who.group is not None}
     timesteps = federation.evaluation.timesteps

@@ -57,7 +57,7 @@ def go_on(name: str) -> None:
     console.print("starting the workflow engine …")
     if not federation.away and len(rounds(Home.current().server(), name)) < federation.rounds:
         serve(Home.current(), name)  # worker processes keep the environment they were started with
-        warm(federation.base)
+        warm(federation)
     from flows.cli.outcomes import show
     from flows.display import Display
     from flows.progress import watched_by

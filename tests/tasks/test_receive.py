@@ -59,7 +59,7 @@ def hand_over(
     told = {name: value for name, value in {**account, **record}.items() if value is not None}
     manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs=outputs, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
     expected = Expected(
-        start=start, hands=hands, private=personal is not None, rank=4, target="attention", base=str(base_folder), round=1, samples=8,
+        start=start, hands=hands, private=personal is not None, rank=4, round=1, samples=8,
         before=before,
     )  # fmt: skip
     (outcome,) = checked([Outcome(client="c1", status="ok", manifest=manifest)], [expected])

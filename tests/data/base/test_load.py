@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data.base.folder import base_folder, digest, parts_of
-from data.base.load import load_base, load_exact
+from data.base.load import forget_base, load_base, load_exact
 from fedcore.base import BaseModel
 from fedcore.errors import BaseModelError
 
@@ -25,7 +25,7 @@ WEIGHTS = {
 def copy(base_folder: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the tiny base to damage."""
     yield Path(shutil.copytree(base_folder, tmp_path / "copy"))
-    load_base.cache_clear()
+    forget_base()
 
 
 def test_the_base_is_loaded_in_float32_frozen_and_in_evaluation_mode(base: BaseModel, base_folder: Path) -> None:

@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from data.base.load import load_base
+from data.base.load import forget_base, load_base
 from data.formats import FORMATS, Made, made_for, read_adapter
 from fedcore.adapters import Adapter, Layer
 from fedcore.base import BaseModel
@@ -51,7 +51,7 @@ class Both:
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder = tmp_path_factory.mktemp("family")
     yield Both(request.param, folder, saved(request.param, folder), load_base(str(folder)))
-    load_base.cache_clear()
+    forget_base()
 
 
 def adapter(base: BaseModel, target: Target = "attention", ranks: tuple[int, ...] = (2,), scales: tuple[float, ...] = (0.5,)) -> Adapter:

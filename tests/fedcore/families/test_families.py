@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from data.base.load import load_base
+from data.base.load import forget_base, load_base
 from fedcore.base import BaseModel
 from fedcore.evaluation import heldout_losses
 from fedcore.generation import generate
@@ -40,7 +40,7 @@ class Both:
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder = tmp_path_factory.mktemp("family")
     yield Both(request.param, saved(request.param, folder), load_base(str(folder)))
-    load_base.cache_clear()
+    forget_base()
 
 
 def encoded(both: Both, texts: list[str]) -> tuple[Tensor, Tensor | None]:
