@@ -79,6 +79,8 @@ class TrainingConfig(_Part):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     prox: Annotated[float, Field(ge=0)] = 0.0
+    accumulate: Positive = 1
+    checkpointing: bool = False
 
     def in_round(self, number: int, steps: int) -> "TrainingConfig":
         """What a client that manages so many `steps` is given in round `number`."""

@@ -7,6 +7,7 @@
     │   ├── BaseModelError    the base model's folder
     │   └── BusyError         a run that another process is working on
     ├── HandoverRefused       a request for a picture, or latents on their way
+    ├── TooLarge              work that does not fit into the device's memory
     ├── AdapterRefused        an adapter that a client handed over, or a file that holds one
     ├── StoreError            a blob or manifest that is missing or damaged
     └── RoundFailed           a round that cannot count: quorum missed, or nothing was learnt
@@ -49,6 +50,10 @@ class BusyError(InputError):
 
 class HandoverRefused(FedcoreError):
     """A file between device and edge server that must not be used, with the reason."""
+
+
+class TooLarge(FedcoreError):
+    """Work that does not fit into the device's memory."""
 
 
 class AdapterRefused(FedcoreError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +13,13 @@ from torch import Tensor, nn
 from fedcore.adapters import Adapter, Layer
 from fedcore.aggregation.rule import Trains
 from fedcore.base import BaseModel, Conditioning
+from fedcore.errors import TooLarge
 from fedcore.injection import injected, merged, read_back, values_of
 from fedcore.prompts import nothing
 from fedcore.seeds import derive, generator
+
+if TYPE_CHECKING:
+    from fedcore.base import Denoiser
 
 State = dict[str, Tensor]
 """Everything that training needs to go on: see `train`."""
@@ -45,7 +51,8 @@ class Settings:
     """Local training: `steps` of `batch` pictures, AdamW at `lr` with linear warm-up over a tenth of the steps.
 
     `min_snr` is γ of min-SNR weighting (0: off; without meaning for flows); `caption_dropout` the share of examples trained
-    without caption; `clip_norm` the largest gradient norm; `prox` the weight μ of the proximal term, see `train`.
+    without caption; `clip_norm` the largest gradient norm; `prox` the weight μ of the proximal term, see `train`. To save memory, a
+    batch goes through the model in `accumulate` parts, and `checkpointing` computes activations twice instead of keeping them.
     """
 
     steps: int
@@ -56,6 +63,8 @@ class Settings:
     clip_norm: float
     weight_decay: float
     prox: float = 0.0
+    accumulate: int = 1
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,8 +110,7 @@ def train(
     denoiser = base.denoiser
     plan = batches(len(examples), settings.batch, settings.steps, derive(seed, "order"))
     losses: list[float] = []
-    denoiser.train()
-    with merged(denoiser, beside), injected(denoiser, start) as factors:
+    with enough_memory(), _in_training(denoiser, settings.checkpointing), merged(denoiser, beside), injected(denoiser, start) as factors:
         moving = [trains == "ab" or trains == factor for factor in "ab" * (len(factors) // 2)]
         parameters = [p for p, moves in zip(factors, moving, strict=True) if moves]
         for p in parameters:
@@ -116,19 +124,16 @@ def train(
             index = plan[step]
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * min(1.0, (step + 1) / warmup)
-            loss = _loss(base, examples.rows(index), settings, generator(seed, "step", step))
             optimizer.zero_grad()
-            loss.backward()
+            losses.append(_backward(base, examples.rows(index), settings, generator(seed, "step", step), parameters))
             for p, centre in zip(parameters, held, strict=False):
                 if p.grad is not None:
-                    p.grad += settings.prox * (p.detach() - centre.view_as(p))
+                    p.grad += settings.prox * (p.detach() - centre.to(p.device).view_as(p))
             nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()
-            losses.append(loss.item())
             if save_every and (step + 1) % save_every == 0:
                 save(_snapshot(parameters, optimizer, losses))
         adapter = read_back(denoiser)
-    denoiser.eval()
     return Trained(adapter, losses)
 
 
@@ -152,16 +157,57 @@ def _restore(parameters: list[nn.Parameter], optimizer: torch.optim.AdamW, state
     return losses
 
 
-def _loss(base: BaseModel, batch: Examples, settings: Settings, draw: torch.Generator) -> Tensor:
-    """One step's weighted loss, all randomness from `draw`."""
-    shape = batch.mean.shape
+@contextmanager
+def _in_training(denoiser: Denoiser, checkpointing: bool) -> Iterator[None]:
+    denoiser.train()
+    if checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        denoiser.disable_gradient_checkpointing()
+        denoiser.eval()
+
+
+SCALE = 2.0**12
+"""Of losses in half precision fp16, whose gradients would vanish below 6e-8."""
+
+
+def _backward(base: BaseModel, batch: Examples, settings: Settings, draw: torch.Generator, parameters: list[nn.Parameter]) -> float:
+    """Add up the gradient of one step's weighted loss, and return the loss; all randomness from `draw`, for the batch as a whole."""
+    shape, n = batch.mean.shape, len(batch)
     clean = batch.mean + torch.exp(0.5 * batch.log_variance) * torch.randn(shape, generator=draw)
     noise = torch.randn(shape, generator=draw)
-    timesteps = base.process.draw(len(batch), draw)
-    told = torch.rand(len(batch), generator=draw) >= settings.caption_dropout
+    timesteps = base.process.draw(n, draw)
+    told = torch.rand(n, generator=draw) >= settings.caption_dropout
     prompts = batch.prompts.where(told, nothing(base))
     noisy, target = base.process.noised(clean, noise, timesteps)
-    predicted = base.predict(noisy, timesteps, prompts)
-    error = (predicted - target).square().mean(dim=(1, 2, 3))
-    loss: Tensor = (base.process.weights(timesteps, settings.min_snr) * error).mean()
-    return loss
+    weights = base.process.weights(timesteps, settings.min_snr)
+    scale, total = SCALE if base.dtype == torch.float16 else 1.0, 0.0
+    for part in torch.arange(n).chunk(settings.accumulate):
+        predicted = base.predict(noisy[part], timesteps[part], prompts.rows(part))
+        error = (predicted - target[part]).square().mean(dim=(1, 2, 3))
+        loss = (weights[part] * error).mean() * (len(part) / n)
+        (loss * scale).backward()
+        total += loss.item()
+    if scale != 1.0:
+        for p in parameters:
+            if p.grad is not None:
+                p.grad = torch.nan_to_num(p.grad / scale)  # what overflowed in fp16 says nothing of the way
+    return total
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in one line what to lower where the device's memory does not suffice.
+
+    Raises:
+        TooLarge: it does not.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TooLarge(
+            "the device's memory does not suffice; lower training.batch, raise training.accumulate, or set training.checkpointing: true "
+            f"or precision: bf16 ({str(error).split('. ')[0]})"
+        ) from None

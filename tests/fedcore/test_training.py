@@ -13,6 +13,7 @@ from torch import Tensor
 from fedcore.adapters import Layer, to_bytes
 from fedcore.aggregation import Trains
 from fedcore.base import BaseModel, Conditioning
+from fedcore.errors import TooLarge
 from fedcore.injection import initial, target_shapes
 from fedcore.seeds import generator, isolated
 from fedcore.training import Examples, Settings, State, Trained, batches, train
@@ -219,3 +220,21 @@ def test_an_interrupted_training_of_any_kind_ends_with_the_same_bits(base: BaseM
     again = train(base, examples(), begun(base), settings, **options, state=load(save(kept[0])))  # type: ignore[arg-type]
     assert to_bytes(again.adapter) == to_bytes(whole.adapter)
     assert again.losses == whole.losses
+
+
+def test_too_little_memory_is_told_in_one_line_with_what_to_lower(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB")
+
+    monkeypatch.setattr(BaseModel, "predict", full)
+    with pytest.raises(TooLarge, match=r"^the device's memory does not suffice; lower training.batch, .* \(CUDA out of memory\)$"):
+        run(base)
+    assert not base.denoiser.training
+
+
+def test_losses_in_fp16_are_scaled_so_that_small_gradients_survive(base: BaseModel) -> None:
+    """Adam's first step is lr wherever the gradient is not nought, however small."""
+    half = replace(base, denoiser=deepcopy(base.denoiser).half())
+    moved = torch.cat([layer.b.abs().flatten() for layer in run(half, replace(SETTINGS, steps=1, lr=3e-3, clip_norm=1e9)).adapter.values()])
+    assert float(moved.median()) == pytest.approx(3e-3, rel=1e-2)
+    assert bool(torch.isfinite(moved).all())

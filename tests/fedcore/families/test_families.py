@@ -32,6 +32,7 @@ class Both:
     """The same folder, opened by diffusers and by us."""
 
     name: str
+    folder: str
     pipeline: DiffusionPipeline
     base: BaseModel
 
@@ -39,7 +40,7 @@ class Both:
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder = tmp_path_factory.mktemp("family")
-    yield Both(request.param, saved(request.param, folder), load_base(str(folder)))
+    yield Both(request.param, str(folder), saved(request.param, folder), load_base(str(folder)))
     forget_base()
 
 
@@ -137,6 +138,30 @@ def test_the_loss_falls_on_a_fixed_batch(both: Both, target: Any) -> None:
     before, after = (float(heldout_losses(both.base, rows, a, timesteps=4, seed=0).mean()) for a in (start, made.adapter))
     assert after < 0.97 * before
     assert set(made.adapter) == set(shapes)
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 3}, {"checkpointing": True}], ids=["accumulate", "checkpointing"])
+def test_what_saves_memory_changes_nothing_but_rounding(both: Both, settings: dict[str, Any]) -> None:
+    start, rows, few = (
+        initial(target_shapes(both.base, "attention"), rank=2, scale=1.0, seed=0),
+        examples(both.base),
+        replace(SETTINGS, steps=4),
+    )
+    plain, saving = (train(both.base, rows, start, how, seed=0) for how in (few, replace(few, **settings)))
+    assert saving.losses == pytest.approx(plain.losses, rel=1e-3)
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in both.base.denoiser.modules())
+
+
+def test_the_loss_falls_in_half_precision_too(both: Both) -> None:
+    """Adapters stay float32, and what they learnt helps the model in float32."""
+    half = load_base(both.folder, "bf16", "cpu")
+    assert (half.dtype, half.vae.dtype) == (torch.bfloat16, torch.float32)
+    rows, start = examples(half), initial(target_shapes(half, "attention"), rank=4, scale=1.0, seed=0)
+    made = train(half, rows, start, SETTINGS, seed=0).adapter
+    assert {x.dtype for layer in made.values() for x in (layer.a, layer.b)} == {torch.float32}
+    for base in (half, both.base):
+        before, after = (float(heldout_losses(base, rows, a, timesteps=4, seed=0).mean()) for a in (start, made))
+        assert after < 0.98 * before
 
 
 def test_what_stands_for_no_prompt_is_what_the_pipeline_takes(both: Both) -> None:
