@@ -18,7 +18,8 @@ from fedcore.validation import validated
 class ClientFile(BaseModel):
     """`<id>.yaml`: `statement` says in plain words what pictures the user wants; `pictures` is a Parquet file beside it.
 
-    `group` is a known true style, for research only: it is compared with the clusters after the fact.
+    `group` is a known true style, for research only: it is compared with the clusters after the fact. `adapter` is a file beside
+    it with an adapter to begin with, which `fedcore import-adapter` wrote.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -27,6 +28,7 @@ class ClientFile(BaseModel):
     pictures: str = Field(min_length=1)
     device: str = Field("laptop", max_length=64)
     group: str | None = Field(None, max_length=64)
+    adapter: str | None = Field(None, min_length=1)
 
 
 def new_client_file(table: Path, statement: str) -> tuple[Path, bytes]:
@@ -52,6 +54,7 @@ class Client:
     device: str
     group: str | None
     digest: str
+    adapter: bytes | None = None
 
 
 def _note(home: Home, name: str) -> Path:
@@ -125,5 +128,14 @@ def load_client(client: str, folder: Path | None = None) -> Client:
     except (OSError, ValueError) as error:  # a ValueError: a name that no file can have
         raise TableError(f"not readable ({getattr(error, 'strerror', None) or 'no file can be named so'})", at=path) from None
     rows = read_table(blob, str(table))
-    digest = hashlib.sha256(hashlib.sha256(blob).digest() + repr((file.statement, file.device)).encode()).hexdigest()
-    return Client(client, file.statement, rows, file.device, file.group, digest)
+    adapter = None if file.adapter is None else _beside(path, file.adapter)
+    named = hashlib.sha256(blob).digest() + repr((file.statement, file.device)).encode()
+    digest = hashlib.sha256(named + (b"" if adapter is None else hashlib.sha256(adapter).digest())).hexdigest()
+    return Client(client, file.statement, rows, file.device, file.group, digest, adapter)
+
+
+def _beside(client: Path, name: str) -> bytes:
+    try:
+        return (client.parent / name).read_bytes()
+    except (OSError, ValueError):
+        raise ConfigError("its adapter cannot be read; import it again with `fedcore import-adapter`", at=client) from None

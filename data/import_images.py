@@ -1,6 +1,7 @@
 """Makes a client table from a folder of pictures with captions: `.txt` files, `metadata.jsonl` or `captions.csv`."""
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -74,8 +75,12 @@ def _text(file: Path) -> str:
         raise TableError(f"{file}: not UTF-8 text; save it as UTF-8") from None
 
 
-def import_images(folder: Path, out: Path, *, track: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths) -> Imported:
-    """Write `out` from the pictures below `folder`; unreadable pictures and pictures without a caption are listed and skipped.
+def import_images(
+    folder: Path, out: Path, *, trigger: str | None = None, track: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths
+) -> Imported:
+    """Write `out` from the pictures below `folder`; what cannot be used, or is there already, is listed and skipped.
+
+    Pictures without a caption get the word `trigger`, or are skipped without one.
 
     Raises:
         TableError: the folder is missing, or nothing usable is in it (then `out` is left as it was).
@@ -86,6 +91,7 @@ def import_images(folder: Path, out: Path, *, track: Callable[[list[Path]], Iter
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
     rows: list[tuple[bytes, str, Split | None]] = []
     skipped: list[tuple[str, str]] = []
+    seen: dict[bytes, str] = {}
     for file in track(files):
         name = file.relative_to(folder).as_posix()
         beside = file.with_suffix(".txt")
@@ -94,13 +100,18 @@ def import_images(folder: Path, out: Path, *, track: Callable[[list[Path]], Iter
         except TableError as error:
             skipped.append((name, str(error)))
             continue
-        if not prompt:
-            skipped.append((name, f"no caption: write {beside.name} beside it, or a line in metadata.jsonl or captions.csv"))
+        if not (prompt := prompt or trigger or ""):
+            skipped.append((name, f"no caption: write {beside.name} beside it, a line in metadata.jsonl or captions.csv, or use --trigger"))
             continue
         try:
-            rows.append((_bytes(file), prompt, split))
+            image = _bytes(file)
         except TableError as error:
             skipped.append((name, str(error)))
+            continue
+        if (first := seen.setdefault(look(image), name)) != name:
+            skipped.append((name, f"the same picture as {first}"))
+            continue
+        rows.append((image, prompt, split))
     missing = sorted(set(listed) - {f.relative_to(folder).as_posix() for f in files})
     skipped += [(name, "named in the captions, but there is no such picture") for name in missing]
     if not rows:
@@ -110,6 +121,16 @@ def import_images(folder: Path, out: Path, *, track: Callable[[list[Path]], Iter
         rows = [(image, prompt, split or "train") for image, prompt, split in rows]
     write_table(out, rows)
     return Imported(len(rows), skipped)
+
+
+def look(image: bytes) -> bytes:
+    """The same for pictures that look the same, whatever their file: a digest of the upright pixels.
+
+    Raises:
+        TableError: it is no picture.
+    """
+    upright = opened(image)
+    return hashlib.sha256(f"{upright.size}".encode() + upright.tobytes()).digest()
 
 
 def _bytes(file: Path) -> bytes:

@@ -15,6 +15,7 @@ from data.store import Ref
 from fedcore.adapters import Adapter, Factor
 from fedcore.aggregation import Trains
 from fedcore.config import PersonalConfig, TrainingConfig
+from fedcore.errors import ConfigError
 from tasks._client import Outcome, run_clients
 from tasks._stage import STAGE, ClientJob, Made
 
@@ -59,6 +60,10 @@ def compute(job: TrainJob) -> Made:
     client, base, store = load_enrolled(job.client, job.data), job.open_base(), Home.current().server()
     pictures = examples(client, base, home=Home.current())["train"]
     sent = adapters.from_bytes(store.get(job.start))
+    if client.adapter is not None and job.round == 1:
+        if job.trains != "ab" or job.hands is not None:
+            raise ConfigError("an adapter to begin with needs an aggregation.method that trains both factors in every round")
+        sent = adapters.begun_with(adapters.from_bytes(client.adapter), sent, seed=job.seed)
     beside = [adapters.from_bytes(store.get(ref)) for ref in job.beside]
     own = None if job.own is None else adapters.from_bytes(store.get(job.own))
     seed, private = derive(job.seed, "train", job.round, job.client), Home.current().private(job.client)

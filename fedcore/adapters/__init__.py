@@ -1,7 +1,7 @@
 """LoRA adapters as values: what they are, their arithmetic, truncation, fitting to a client's rank, files and checks."""
 
 from fedcore.adapters.files import MAX_NORM, Factor, Shapes, check, completed, from_bytes, to_bytes
-from fedcore.adapters.fitting import Beginning, Split, fitted, fresh_rows, split
+from fedcore.adapters.fitting import Beginning, Split, begun_with, fitted, fresh_rows, split
 from fedcore.adapters.layer import Adapter, Layer, concatenated, inner, layer_names, relative_error, single, summed, with_scale
 from fedcore.adapters.truncation import Truncated, cut, truncated
 
@@ -14,6 +14,7 @@ __all__ = [
     "Shapes",
     "Split",
     "Truncated",
+    "begun_with",
     "check",
     "completed",
     "concatenated",

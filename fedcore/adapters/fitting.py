@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from fedcore.adapters.layer import Adapter, Layer, single, with_scale
+from fedcore.adapters.shown import shown
 from fedcore.adapters.truncation import cut, truncated
+from fedcore.errors import AdapterRefused
 from fedcore.seeds import generator
 
 VANISHED = 1e-7
@@ -38,6 +40,23 @@ def fitted(adapter: Adapter, rank: int, scale: float, *, seed: int) -> tuple[dic
         a[: layer.rank][alive], b[:, : layer.rank][:, alive] = share.a.double()[alive], share.b.double()[:, alive]
         out[name] = single(Layer(a, b, scale))
     return out, discarded
+
+
+def begun_with(mine: Adapter, sent: Adapter, *, seed: int) -> dict[str, Layer]:
+    """An adapter that was made elsewhere in the form of the one that a client was sent: its layers, ranks and scales.
+
+    Layers that it lacks have no update yet, as in `sent` of a first round.
+
+    Raises:
+        AdapterRefused: it covers a layer that `sent` does not.
+    """
+    for name in sorted(set(mine) - set(sent)):
+        raise AdapterRefused(f"the adapter to begin with covers {shown(name)}, which is not trained here; set adapter.target: all")
+    out: dict[str, Layer] = {}
+    for name, layer in sent.items():
+        found, _ = fitted({name: mine[name]}, layer.rank, layer.scale, seed=seed) if name in mine else ({name: layer}, 0.0)
+        out |= found
+    return out
 
 
 Split = Literal["cut", "rest", "head", "head+tail", "fresh"]

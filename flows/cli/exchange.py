@@ -29,3 +29,20 @@ def export(
         raise InputError("give one of --client, --cluster and --global")
     for file in write(Home.current(), name, client=client, cluster=cluster, kind=kind, out=out):
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
+
+
+@app.command("import-adapter")
+def import_adapter(
+    file: Annotated[Path, typer.Argument(help="A PEFT folder, or a .safetensors file of diffusers or kohya.")],
+    client: Annotated[str, typer.Option(help="The client that begins with it.")],
+    clients: Annotated[Path, typer.Option(help="Folder of the client files.")] = Path("federations/demo"),
+    base: Annotated[str, typer.Option(help="The base model that it was made for.")] = "embedded",
+) -> None:
+    """Let a client begin with an adapter that was made elsewhere, from the next run's first round on."""
+    settings()
+    from data.base.load import load_base
+    from data.import_adapter import import_adapter as write
+
+    with console.status("opening the base …"):
+        opened = load_base(base, device="cpu")
+    console.print(f"wrote {write(file, client, clients, opened)}, and named it in {clients / client}.yaml", markup=False, soft_wrap=True)

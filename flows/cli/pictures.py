@@ -156,8 +156,9 @@ def import_images(
     statement: Annotated[
         str | None, typer.Option(help="What pictures the user wants, in plain words: writes the client file beside the table as well.")
     ] = None,
+    trigger: Annotated[str | None, typer.Option(help="A word that stands for pictures without a caption.")] = None,
 ) -> None:
-    """Make a client table from a folder of pictures; what cannot be used is listed and skipped."""
+    """Make a client table from a folder of pictures; what cannot be used, or is there twice, is listed and skipped."""
     from rich.progress import track
 
     from data.clients import new_client_file
@@ -165,7 +166,7 @@ def import_images(
     from data.store import write_atomically
 
     client = None if statement is None else new_client_file(out, statement)
-    made = make(folder, out, track=lambda files: track(files, "reading pictures", console=console, transient=True))
+    made = make(folder, out, trigger=trigger, track=lambda files: track(files, "reading pictures", console=console, transient=True))
     for file, reason in made.skipped:
         console.print(f"skipped {file}: {reason}", markup=False, soft_wrap=True)
     if client is not None:
@@ -173,3 +174,42 @@ def import_images(
     beside = f" and the statement to {client[0]}" if client else ""
     skipped = f", skipped {len(made.skipped)}" if made.skipped else ""
     console.print(f"wrote {made.rows} pictures to {out}{beside}{skipped}", markup=False, soft_wrap=True)
+
+
+@app.command("inspect")
+def inspect_table(
+    file: Annotated[Path, typer.Argument(help="A client's table.")],
+    sheet: Annotated[Path | None, typer.Option(help="Where a contact sheet of the pictures goes, as PNG.")] = None,
+    base: Annotated[str, typer.Option(help="The base model that it would be trained with.")] = "embedded",
+) -> None:
+    """Show what a client would train on: counts, sizes, what is odd, and the pictures as training sees them."""
+    settings()
+    from data.base.load import load_base
+    from data.gallery import contact_sheet
+    from data.inspection import as_trained, inspection
+    from data.tables import read_table
+    from fedcore.errors import TableError
+    from fedcore.latents import picture_size
+
+    try:
+        rows = read_table(file.read_bytes(), str(file))
+    except FileNotFoundError:
+        raise TableError("there is no such table; make one with `fedcore import-images`", at=file) from None
+    with console.status("opening the base …"):
+        size = picture_size(load_base(base, device="cpu"))
+    found = inspection(rows, size)
+    told = ", ".join(f"{count} {split}" for split, count in sorted(found.splits.items()))
+    console.print(f"{len(rows)} pictures: {told}", soft_wrap=True)
+    console.print(
+        f"shorter side {found.sides[0]} to {found.sides[2]} pixels, {found.sides[1]} in the middle; trained at {size}×{size}, "
+        f"the centre square: {100 * found.cropped:.0f} % of the longer side is cut off on average",
+        soft_wrap=True,
+    )  # fmt: skip
+    console.print(f"captions of {found.words:.1f} words on average", soft_wrap=True)
+    for row, remark in found.remarks:
+        console.print(f"  row {row}: {remark}", markup=False, soft_wrap=True)
+    if sheet is not None:
+        pictures, names = as_trained(rows, size)
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(pictures, names).save(sheet, "PNG")
+        console.print(f"wrote {sheet}")

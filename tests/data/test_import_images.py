@@ -11,6 +11,7 @@ from PIL import Image
 from data.import_images import LARGEST_SIDE, captions, import_images
 from data.tables import Row, picture, read_table
 from fedcore.errors import TableError
+from tests import tiny
 from tests.tiny import encoded, png
 from tests.tiny import picture as random_picture
 
@@ -196,3 +197,20 @@ def test_a_picture_that_breaks_the_library_is_only_listed(tmp_path: Path) -> Non
     assert len(made) == 1
     assert [name for name, _ in skipped] == ["odd.jpg"]
     assert "not a readable picture (TypeError" in skipped[0][1]
+
+
+def test_pictures_without_a_caption_may_get_a_trigger_word(tmp_path: Path) -> None:
+    for i in range(2):
+        (tmp_path / f"{i}.png").write_bytes(tiny.png(i))
+    (tmp_path / "1.txt").write_text("a cat")
+    made = import_images(tmp_path, tmp_path / "out.parquet", trigger="sksstyle")
+    assert (made.rows, made.skipped) == (2, [])
+    assert [r.prompt for r in read_table((tmp_path / "out.parquet").read_bytes(), "x")] == ["sksstyle", "a cat"]
+
+
+def test_the_same_picture_twice_is_taken_once_whatever_its_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(tiny.png(0))
+    (tmp_path / "b.bmp").write_bytes(tiny.encoded(tiny.picture(0), "BMP"))
+    (tmp_path / "c.png").write_bytes(tiny.png(1))
+    made = import_images(tmp_path, tmp_path / "out.parquet", trigger="x")
+    assert (made.rows, made.skipped) == (2, [("b.bmp", "the same picture as a.png")])
