@@ -34,8 +34,20 @@ def load_model(model: Model) -> "dict[str, Layer] | None":
     """
     from fedcore import adapters
 
+    parts = load_parts(model)
+    return adapters.summed([adapter for _, adapter in parts], [weight for weight, _ in parts]) if parts else None
+
+
+def load_parts(model: Model) -> "list[tuple[float, dict[str, Layer]]]":
+    """Its parts, each with its weight.
+
+    Raises:
+        StoreError: a part is gone or damaged.
+    """
+    from fedcore import adapters
+
     store = Home.current().server()
-    return adapters.summed([adapters.from_bytes(store.get(ref)) for _, ref in model], [w for w, _ in model]) if model else None
+    return [(weight, adapters.from_bytes(store.get(ref))) for weight, ref in model]
 
 
 def load_bank(store: Store, clusters: dict[str, Ref], index: Ref) -> "Bank":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from data.home import Home
 from data.records import Model
-from tasks._models import load_model
+from tasks._models import load_model, load_parts
 from tasks._stage import BaseJob, Made
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ PLAIN = 4
 
 
 class DrawJob(BaseJob):
-    """Pictures of reserved subjects of `style` by `model`."""
+    """Pictures of reserved subjects of `style` by `model`, whose parts are put together as `compose` says."""
 
     stage: ClassVar[str] = "draw"
 
@@ -27,6 +27,7 @@ class DrawJob(BaseJob):
     steps: int
     guidance: float
     seed: int
+    compose: str = "sum"
 
 
 class AssessJob(DrawJob):
@@ -45,19 +46,25 @@ def drawn(job: DrawJob) -> Made:
     from data.base.features import load_features
     from data.base.judge import load_judge
     from data.emoji.benchmark import reserved
+    from fedcore.composition import COMPOSITIONS
     from fedcore.generation import generate
     from fedcore.prompts import encode
-    from fedcore.sampling import Course, alone
+    from fedcore.sampling import Course
     from fedcore.seeds import derive
 
     base = job.open_base()
     names = [d.names[0] for d in reserved(job.style)][: job.pictures]
     seeds = [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
-    made = generate(base, Course(job.steps, job.guidance), encode(base, names).prompts, alone(load_model(job.model)), seeds=seeds)
+    plan = COMPOSITIONS[job.compose](load_parts(job.model))
+    made = generate(base, Course(job.steps, job.guidance), encode(base, names).prompts, plan, seeds=seeds)
     with torch.no_grad():
         features = load_features().of(made).contiguous()
+    store = Home.current().server()
     return Made(
-        {"features": Home.current().server().put(save({"features": features}), "features", ".safetensors")},
+        {
+            "features": store.put(save({"features": features}), "features", ".safetensors"),
+            "pictures": store.put(save({"pictures": made}), "pictures", ".safetensors"),
+        },
         {"named": load_judge().name(made)},
     )
 

@@ -12,6 +12,7 @@ from data.home import Home
 from data.manifests import Manifest
 from data.records import RoundRecord
 from fedcore.config import Federation
+from fedcore.errors import InputError
 from fedcore.statistics import Interval, bootstrap, kernel_distance
 from tasks._dispatch import scheduled
 from tasks._stage import commit
@@ -72,8 +73,10 @@ def quality(home: Home, federation: Federation, record: RoundRecord) -> Quality:
     assessments = {c: result() for c, result in waiting.items()}
     mixtures = {pair: result() for pair, result in mixing.items()}
     real = real_features()
-    by_style = {s: _together(home, [assessments[c] for c, group in clients.items() if group == s]) for s in USERS if s in clients.values()}
-    by_pair = {pair: _together(home, [mixtures[*pair, style] for style in pair]) for pair in combinations(USERS, 2)}
+    by_style = {
+        s: features_of(home, [assessments[c] for c, group in clients.items() if group == s]) for s in USERS if s in clients.values()
+    }
+    by_pair = {pair: features_of(home, [mixtures[*pair, style] for style in pair]) for pair in combinations(USERS, 2)}
     return Quality(
         other_subjects=_mean([m.record["style"] for m in assessments.values()]),
         base_styles=_mean([m.record["plain"] for m in assessments.values()]),
@@ -89,11 +92,17 @@ def speaker(record: RoundRecord, style: str) -> int:
     return min(count, key=lambda i: (-count[i], i))
 
 
-def real_features() -> "dict[str, Features]":
-    """Features of the drawings of each style that no client and no network was trained on."""
+def real_features(styles: Sequence[str] = USERS) -> "dict[str, Features]":
+    """Features of the drawings of each style that no client of the benchmark and no network was trained on.
+
+    Raises:
+        InputError: the pack has no such style.
+    """
     from data.base.features import load_features
 
-    of = {style: [*reserved(style), *(d for d in drawings(style) if d.unseen)] for style in USERS}
+    if unknown := sorted(set(styles) - set(USERS)):
+        raise InputError(f"the emoji pack has no user style '{unknown[0]}'; it has {', '.join(USERS)}")
+    of = {style: [*reserved(style), *(d for d in drawings(style) if d.unseen)] for style in styles}
     return {style: load_features().of(pixels([d.png for d in real])).double().numpy() for style, real in of.items()}
 
 
@@ -106,20 +115,21 @@ def distance(made: "Mapping[str, Features]", real: "Mapping[str, Features]", see
 
 
 def similarity(made: "Mapping[tuple[str, str], Features]", real: "Mapping[str, Features]", seed: int) -> Interval:
-    """The mean over pairs of styles of the lesser similarity of a hybrid's pictures to one of the two styles.
+    """The mean over pairs of styles of the lesser similarity of a hybrid's pictures to one of the two styles."""
+    return bootstrap([resemblance(features, pair, real) for pair, features in made.items()], seed=seed)
+
+
+def resemblance(features: "Features", pair: tuple[str, str], real: "Mapping[str, Features]") -> float:
+    """How much pictures resemble that of two styles which they resemble less, on average.
 
     A picture's similarity to a style is the cosine of its features to the mean of the style's real ones, both seen from the
     mean of all styles.
     """
     import numpy as np
 
-    middle = np.mean([features.mean(axis=0) for features in real.values()], axis=0)
-    heart = {style: _unit(features.mean(axis=0) - middle) for style, features in real.items()}
-    scores = [
-        float(np.minimum(_unit(features - middle) @ heart[first], _unit(features - middle) @ heart[second]).mean())
-        for (first, second), features in made.items()
-    ]
-    return bootstrap(scores, seed=seed)
+    middle = np.mean([each.mean(axis=0) for each in real.values()], axis=0)
+    first, second = (_unit(features - middle) @ _unit(real[style].mean(axis=0) - middle) for style in pair)
+    return float(np.minimum(first, second).mean())
 
 
 def _unit(vectors: "Features") -> "Features":
@@ -129,7 +139,8 @@ def _unit(vectors: "Features") -> "Features":
     return unit
 
 
-def _together(home: Home, manifests: Sequence[Manifest]) -> "Features":
+def features_of(home: Home, manifests: Sequence[Manifest]) -> "Features":
+    """What several drawings' pictures look like, (pictures, 128)."""
     import numpy as np
     from safetensors.numpy import load
 

@@ -142,3 +142,28 @@ def benchmark_methods(
         if Part.sensitivity in parts and not only:
             suite.vary(of[0])
     console.print(f"wrote tables and plots to {out}")
+
+
+@benchmark.command("hybrid")
+def benchmark_hybrid(
+    name: Annotated[str, typer.Argument(help="A finished run whose clients' styles are known, such as the demo.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Folder for the picture grid.")] = Path("runs/benchmark"),
+) -> None:
+    """Ways of mixing two styles: how much the pictures resemble the one of both which they resemble less."""
+    settings()
+    from data.home import Home
+    from data.records import bound
+    from flows.benchmarks.hybrid import hybrids
+    from tasks.generate import last_round
+
+    home = Home.current()
+    record = last_round(home, name)
+    with console.status("drawing …"):
+        found = hybrids(home, bound(home.server(), name), record, out)
+    for way in found:
+        console.print(
+            f"{way.name:10} lesser similarity {way.least.mean:+.3f} [{way.least.low:+.3f}, {way.least.high:+.3f}], "
+            f"{way.more.mean:+.3f} [{way.more.low:+.3f}, {way.more.high:+.3f}] to sum; {way.passes} passes a step",
+            soft_wrap=True,
+        )
+    console.print(f"wrote {out / 'hybrids.png'}")
