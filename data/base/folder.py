@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ from fedcore.families import FAMILIES
 
 EMBEDDED = Path(__file__).parent / "weights"
 INDEX = "model_index.json"
+HUB = re.compile(r"[\w.-]+/[\w.-]+")
+"""`owner/name`, as hubs name models."""
 
 
 def base_folder(name: str) -> Path:
-    """The folder that a federation's `base` names.
+    """The folder that a federation's `base` names: `embedded`, a folder, or a model of the hub that was downloaded before.
 
     Raises:
         BaseModelError: it is missing, of an unknown kind, or lacks a part.
     """
     folder = EMBEDDED if name == "embedded" else Path(name)
+    if not folder.exists() and HUB.fullmatch(name):
+        folder = _downloaded(name)
     if not (folder / INDEX).is_file():
         raise BaseModelError(f"base '{name}': {folder} holds no {INDEX}; give a folder that a diffusers pipeline's save_pretrained wrote")
     parts = parts_of(folder)
@@ -29,6 +34,19 @@ def base_folder(name: str) -> Path:
             f"base '{name}': {folder} has no folder '{missing[0]}'; a {family_of(folder).pipeline} needs {', '.join(parts)}"
         )
     return folder
+
+
+def _downloaded(name: str) -> Path:
+    """A hub's model in the local cache; gigabytes are fetched only when somebody asks for them."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise BaseModelError(
+            f"base '{name}': there is no such folder, nor a download of this name; run `hf download {name}` first"
+        ) from None
 
 
 def index_of(folder: Path) -> dict[str, Any]:

@@ -4,15 +4,17 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data.base.folder import base_folder, digest, parts_of
+from data.base.folder import base_folder as folder_of
+from data.base.folder import digest, parts_of
 from data.base.load import forget_base, load_base, load_exact
 from fedcore.base import BaseModel
-from fedcore.errors import BaseModelError
+from fedcore.errors import BaseModelError, InputError
 
 WEIGHTS = {
     "text_encoder": "model.safetensors",
@@ -51,7 +53,7 @@ def test_the_digest_names_the_files_of_the_parts_wherever_they_lie(base: BaseMod
 
 def test_a_folder_that_is_no_base_is_refused(copy: Path) -> None:
     with pytest.raises(BaseModelError, match=f"^base '{copy / 'no'}': .*holds no model_index.json"):
-        base_folder(str(copy / "no"))
+        folder_of(str(copy / "no"))
     shutil.rmtree(copy / "vae")
     with pytest.raises(BaseModelError, match=r"has no folder 'vae'; a StableDiffusionPipeline needs tokenizer"):
         load_base(str(copy))
@@ -101,3 +103,25 @@ def test_other_weights_than_the_federation_s_are_refused(base: BaseModel, base_f
     assert load_exact(str(base_folder), base.digest).digest == base.digest
     with pytest.raises(BaseModelError, match="has other weights here"):
         load_exact(str(base_folder), "0" * 64)
+
+
+def test_a_model_of_the_hub_is_taken_from_the_local_cache_or_asked_for(
+    base: BaseModel, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache as `hf download` leaves it: a reference by name, a snapshot by commit."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(BaseModelError, match="run `hf download some/model` first"):
+        folder_of("some/model")
+    kept = tmp_path / "models--some--model"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(base_folder, kept / "snapshots" / ("0" * 40))
+    assert digest(folder_of("some/model")) == base.digest
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(base_folder: Path, device: Literal["cuda", "mps"]) -> None:
+    if (torch.cuda if device == "cuda" else torch.backends.mps).is_available():
+        pytest.skip(f"there is a {device} here")
+    with pytest.raises(InputError, match=f"device '{device}': there is none here; set device to"):
+        load_base(str(base_folder), device=device)
