@@ -24,9 +24,11 @@ FEDAVG = (
     "interaction.method=none", "personal.method=last",
 )  # fmt: skip
 """Every choice of method is named here, so that a cell means the same whatever the defaults are."""
-CLUSTERS = (*FEDAVG, "clustering.on=both", "clustering.warmup=2")
+CLUSTERS = (*FEDAVG, "clustering.on=both", "clustering.warmup=2", "aggregation.method=svd")
 WINNER = (*CLUSTERS, "personal.method=mixture")
 """What won: every other choice is measured by changing one thing of it."""
+FACTORS = (*WINNER, "aggregation.method=fedavg")
+"""Server optimisers work on averaged factors."""
 MIXED = "adapter.rank={phone: 4, laptop: 8, workstation: 16}"
 SLOW = ("training.lr=2.5e-3",)
 """The rate that suits one global adapter best, of 1e-3, 2.5e-3 and 4e-3 by its tuning loss; at the file's it overfits sooner."""
@@ -74,11 +76,12 @@ METHODS: dict[str, Method] = {
     ),
     **_asked(
         "aggregation",
-        {
-            rule: (*WINNER, f"aggregation.method={rule}")
-            for rule in ("svd", "svd_rest", "stack", "fedex", "hetlora", "ffa", "rolora", "lora_fair")
-        }
-        | {"fedsa": (*WINNER, "aggregation.method=fedsa", "personal.method=last"), "uniform": (*WINNER, "aggregation.weights=uniform")},
+        {rule: (*WINNER, f"aggregation.method={rule}") for rule in ("svd_rest", "stack", "fedex", "hetlora", "ffa", "rolora", "lora_fair")}
+        | {
+            "factors": FACTORS,
+            "fedsa": (*WINNER, "aggregation.method=fedsa", "personal.method=last"),
+            "uniform": (*WINNER, "aggregation.weights=uniform"),
+        },
     ),
     **_asked(
         "mixed ranks",
@@ -90,9 +93,9 @@ METHODS: dict[str, Method] = {
     **_asked(
         "server optimiser",
         {
-            "momentum": (*WINNER, "aggregation.server.method=momentum", "aggregation.server.beta1=0.5"),
-            "adam": (*WINNER, "aggregation.server.method=adam", "aggregation.server.lr=0.005"),
-            "yogi": (*WINNER, "aggregation.server.method=yogi", "aggregation.server.lr=0.005"),
+            "momentum": (*FACTORS, "aggregation.server.method=momentum", "aggregation.server.beta1=0.5"),
+            "adam": (*FACTORS, "aggregation.server.method=adam", "aggregation.server.lr=0.005"),
+            "yogi": (*FACTORS, "aggregation.server.method=yogi", "aggregation.server.lr=0.005"),
         },
     ),
     **_asked(

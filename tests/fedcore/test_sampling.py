@@ -1,5 +1,6 @@
 """Sampling may stop anywhere: halves give the bits of one go, for every scheduler; and what it gives is what diffusers' pipeline gives."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_a_weighted_sum_is_that_of_the_dense_updates(base: BaseModel) -> None:
     one, other = adapter(base), adapter(base, "other")
     half, rest = ({n: type(x)(x.a, x.b * w, x.scale) for n, x in a.items()} for w, a in ((0.7, one), (0.3, other)))
     both = merged(merged(base.denoiser, half), rest)
-    plain = type(base)(**{**base.__dict__, "denoiser": both})
+    plain = replace(base, denoiser=both)
     torch.testing.assert_close(run(base, weighted_sum([(0.7, one), (0.3, other)])), run(plain, alone(None)), rtol=1e-3, atol=1e-3)
 
 
