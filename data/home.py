@@ -73,6 +73,11 @@ class Home:
             lock.release()
 
     @property
+    def bases(self) -> Path:
+        """Base models as worker processes share them; made anew where it is gone."""
+        return self.root / "bases"
+
+    @property
     def prefect(self) -> Path:
         """Prefect's database and settings."""
         return self.root / "prefect"

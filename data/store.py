@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -159,10 +159,10 @@ _UMASK = os.umask(0o077)  # it can only be read by setting it: once, before ther
 os.umask(_UMASK)
 
 
-def write_atomically(path: Path, blob: bytes, *, private: bool = False) -> None:
+def write_atomically(path: Path, blob: bytes | Iterable[bytes], *, private: bool = False) -> None:
     """Temporary file in the same folder, fsync, rename: readers see the old content or the new, never a part.
 
-    `private` files can be read by their owner only.
+    What is large comes piece by piece. `private` files can be read by their owner only.
 
     Raises:
         StoreError: the disk is full; nothing was changed.
@@ -170,17 +170,17 @@ def write_atomically(path: Path, blob: bytes, *, private: bool = False) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-        _fill_and_rename(handle, name, path, blob, 0o600 if private else 0o666 & ~_UMASK)
+        _fill_and_rename(handle, name, path, [blob] if isinstance(blob, bytes) else blob, 0o600 if private else 0o666 & ~_UMASK)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StoreError(NO_SPACE.format(path.parent)) from None
 
 
-def _fill_and_rename(handle: int, name: str, path: Path, blob: bytes, mode: int) -> None:
+def _fill_and_rename(handle: int, name: str, path: Path, pieces: Iterable[bytes], mode: int) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(blob)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(mode)  # temporary files are private; results are as readable as any file

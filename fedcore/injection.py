@@ -142,9 +142,10 @@ def injected(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[list[nn.Pa
 
 @contextmanager
 def merged(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[None]:
-    """`denoiser` with the updates added into its weights inside the block: as fast as the plain model, and bit-identical to it afterwards.
+    """`denoiser` with the updates added to its weights inside the block: as fast as the plain model.
 
-    For measuring; equal to `injected` within rounding. Half-precision weights would round small updates away, and get `injected`.
+    The weights themselves stay as they are, which other processes may share; sums take their places. For measuring; equal to
+    `injected` within rounding. Half-precision weights would round small updates away, and get `injected`.
 
     Raises:
         AdapterRefused: the adapter names a layer that this model does not have.
@@ -155,16 +156,14 @@ def merged(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[None]:
         with injected(denoiser, adapter):
             yield
         return
-    kept = {name: weight.detach().clone() for name, weight in weights.items()}
+    kept = {name: weight.data for name, weight in weights.items()}
     try:
-        with torch.no_grad():
-            for name, layer in (adapter or {}).items():
-                weights[name] += _there(layer.delta(), weights[name])
+        for name, layer in (adapter or {}).items():
+            weights[name].data = kept[name].clone().add_(_there(layer.delta(), kept[name]))
         yield
     finally:
-        with torch.no_grad():
-            for name, weight in kept.items():
-                weights[name].copy_(weight)
+        for name, weight in weights.items():
+            weight.data = kept[name]
 
 
 def _there(delta: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -7,22 +7,34 @@ from fedcore.base import BaseModel
 from fedcore.errors import InputError
 from fedcore.families.common import pixels_per_latent
 
+AT_ONCE = 2**20
+"""Pixels that go through the autoencoder together (or one picture): it needs more memory for one than a denoiser for many."""
+
 
 @torch.no_grad()
 def decode(base: BaseModel, latents: Tensor) -> Tensor:
     """Latents (n, channels, h, w) to uint8 pictures (n, 3, H, W)."""
-    of = base.vae.config
-    made = base.vae.decode((latents / of.scaling_factor + (of.shift_factor or 0.0)).to(base.device)).sample.cpu()
-    pictures: Tensor = ((made * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)  # diffusers rounds so, too
-    return pictures
+    of, pictures = base.vae.config, list[Tensor]()
+    for part in latents.split(_at_once(latents, pixels_per_latent(base))):
+        made = base.vae.decode((part / of.scaling_factor + (of.shift_factor or 0.0)).to(base.device)).sample.cpu()
+        pictures.append(((made * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8))  # diffusers rounds so, too
+    return torch.cat(pictures)
 
 
 @torch.no_grad()
 def posterior(base: BaseModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Pictures (n, 3, H, W) in [-1, 1] to the mean and log-variance of their latents, both (n, channels, h, w), as `decode` takes them."""
-    of, found = base.vae.config, base.vae.encode(pixels.to(base.device)).latent_dist
-    mean = (found.mean.cpu() - (of.shift_factor or 0.0)) * of.scaling_factor
-    return mean, found.logvar.cpu() + 2 * torch.tensor(of.scaling_factor).log()
+    of, means, log_variances = base.vae.config, list[Tensor](), list[Tensor]()
+    for part in pixels.split(_at_once(pixels)):
+        found = base.vae.encode(part.to(base.device)).latent_dist
+        means.append((found.mean.cpu() - (of.shift_factor or 0.0)) * of.scaling_factor)
+        log_variances.append(found.logvar.cpu() + 2 * torch.tensor(of.scaling_factor).log())
+    return torch.cat(means), torch.cat(log_variances)
+
+
+def _at_once(of: Tensor, pixels: int = 1) -> int:
+    """How many of these go together, where each of their places stands for `pixels` × `pixels`."""
+    return int(max(1, AT_ONCE // (of.shape[2] * of.shape[3] * pixels**2)))
 
 
 def picture_size(base: BaseModel) -> int:

@@ -9,6 +9,8 @@ from tasks._models import load_model, load_parts
 from tasks._stage import BaseJob, Made
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fedcore.base import BaseModel
     from fedcore.training import Examples
 
@@ -30,6 +32,16 @@ class DrawJob(BaseJob):
     compose: str = "sum"
 
 
+class SplitJob(DrawJob):
+    """The same after `done` steps by the model `early`, towards the prompt, or towards `generic` where that is given."""
+
+    stage: ClassVar[str] = "draw-split"
+
+    early: Model
+    done: int
+    generic: str | None
+
+
 class AssessJob(DrawJob):
     """The same, and the losses of the model on pictures that its client never had."""
 
@@ -40,23 +52,47 @@ class AssessJob(DrawJob):
 
 def drawn(job: DrawJob) -> Made:
     """`features` (pictures, 128) of what it draws, and the hands that the judge takes the pictures for."""
+    from fedcore.composition import COMPOSITIONS
+    from fedcore.generation import generate
+    from fedcore.prompts import encode
+    from fedcore.sampling import Course
+
+    base, names, seeds = job.open_base(), *_asked(job)
+    plan = COMPOSITIONS[job.compose](load_parts(job.model))
+    return _looked_at(generate(base, Course(job.steps, job.guidance), encode(base, names).prompts, plan, seeds=seeds))
+
+
+def drawn_split(job: SplitJob) -> Made:
+    """As `drawn`, the early steps by another model."""
+    from fedcore import sampling
+    from fedcore.latents import decode
+    from fedcore.prompts import encode
+
+    base, names, seeds = job.open_base(), *_asked(job)
+    course, wished = sampling.Course(job.steps, job.guidance), encode(base, names).prompts
+    towards = wished if job.generic is None else encode(base, [job.generic]).prompts.times(len(names))
+    state = sampling.begin(base, course, seeds)
+    state = sampling.advance(base, course, state, towards, sampling.alone(load_model(job.early)), until=job.done)
+    return _looked_at(decode(base, sampling.advance(base, course, state, wished, sampling.alone(load_model(job.model))).latents))
+
+
+def _asked(job: DrawJob) -> tuple[list[str], list[int]]:
+    """What is drawn, and the seeds of the noise."""
+    from data.emoji.benchmark import reserved
+    from fedcore.seeds import derive
+
+    names = [d.names[0] for d in reserved(job.style)][: job.pictures]
+    return names, [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
+
+
+def _looked_at(made: "Tensor") -> Made:
+    """Pictures, uint8 (n, 3, h, w), with their features and the hands that the judge takes them for."""
     import torch
     from safetensors.torch import save
 
     from data.base.features import load_features
     from data.base.judge import load_judge
-    from data.emoji.benchmark import reserved
-    from fedcore.composition import COMPOSITIONS
-    from fedcore.generation import generate
-    from fedcore.prompts import encode
-    from fedcore.sampling import Course
-    from fedcore.seeds import derive
 
-    base = job.open_base()
-    names = [d.names[0] for d in reserved(job.style)][: job.pictures]
-    seeds = [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
-    plan = COMPOSITIONS[job.compose](load_parts(job.model))
-    made = generate(base, Course(job.steps, job.guidance), encode(base, names).prompts, plan, seeds=seeds)
     with torch.no_grad():
         features = load_features().of(made).contiguous()
     store = Home.current().server()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fedcore.statistics import Interval
 from flows.benchmarks.cells import Cell
+from flows.benchmarks.split import VARIANTS, Costs, Point
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,6 +64,35 @@ def sensitivities(found: Mapping[str, Mapping[str, tuple[float, float]]], out: P
         axis.grid(alpha=0.3)
     figure.axes[0].set_ylabel("mean held-out loss")
     figure.axes[-1].legend(fontsize=8)
+    _save(figure, out)
+
+
+def splits(points: Sequence[Point], costs: Costs, out: Path) -> None:
+    """Over the steps that the server takes: how good and how like the personal model's the pictures are, and what they cost."""
+    figure = _figure(14, 3.8)
+    kid, right, like, cost = figure.subplots(1, 4)
+    alone = [point for point in points if point.done == 0]
+    for variant, told in VARIANTS.items():
+        of = [*alone, *(point for point in points if point.variant == variant and point.done)]
+        at = [point.done for point in of]
+        for axis, intervals in ((kid, [point.kid for point in of]), (like, [point.agreement for point in of])):
+            axis.plot(at, [i.mean for i in intervals], marker="o", markersize=4, label=told)
+            axis.fill_between(at, [i.low for i in intervals], [i.high for i in intervals], alpha=0.15)
+        right.plot(at, [100 * point.retrieval for point in of], marker="o", markersize=4, label=told)
+    done = sorted({point.done for point in points})
+    for users in costs.step:
+        cost.plot(done, [costs.server(n, users) for n in done], marker="o", markersize=4, label=f"server, {users} in a batch")
+    cost.plot(done, [costs.device(n) for n in done], "k--", label="device as fast")
+    for axis, title in zip(
+        figure.axes,
+        ("kernel distance", "in the user's style, %", "agreement with the personal model", "seconds for each user"),
+        strict=True,
+    ):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("steps by the server")
+        axis.grid(alpha=0.3)
+    right.legend(fontsize=7)
+    cost.legend(fontsize=7)
     _save(figure, out)
 
 

@@ -167,3 +167,41 @@ def benchmark_hybrid(
             soft_wrap=True,
         )
     console.print(f"wrote {out / 'hybrids.png'}")
+
+
+@benchmark.command("split")
+def benchmark_split(
+    name: Annotated[str, typer.Argument(help="A finished run whose clients' styles are known, such as the demo.")] = "demo",
+    device_speed: Annotated[float, typer.Option(min=1e-3, help="How fast the device is; this machine is 1.")] = 0.25,
+    mbit: Annotated[float, typer.Option(min=1e-3, help="Megabits a second of the link between both.")] = 20.0,
+    generic: Annotated[str, typer.Option(help="What the server draws towards where it knows nothing of the prompt.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the table and the plot.")] = Path("runs/benchmark"),
+) -> None:
+    """An edge server takes the early steps: what it saves and what it changes, over split points, and the best of them here."""
+    settings()
+    from data.home import Home
+    from data.records import bound
+    from data.store import write_atomically
+    from flows.benchmarks import plots
+    from flows.benchmarks.split import VARIANTS, costs_of, markdown, points_of, quickest
+    from tasks.generate import last_round
+
+    home = Home.current()
+    record, federation = last_round(home, name), bound(home.server(), name)
+    with console.status("drawing …"):
+        points = points_of(home, federation, record, generic)
+    with console.status("timing …"):
+        costs = costs_of(home, federation, record)
+    table = markdown(points, costs)
+    write_atomically(out / "split.md", table.encode())
+    plots.splits(points, costs, out / "split")
+    console.print(table, markup=False, soft_wrap=True)
+    for users in costs.step:
+        for variant, told in VARIANTS.items():
+            one = quickest([p for p in points if p.variant == variant or p.done == 0], costs, users, device_speed, mbit)
+            alone, wait = costs.device(0, device_speed), costs.wait(one, users, device_speed, mbit)
+            console.print(
+                f"{users} in a batch, {told}: {one.done} steps by the server; a picture in {wait:.2f} s, by the device alone {alone:.2f} s",
+                soft_wrap=True,
+            )
+    console.print(f"wrote {out / 'split.md'} and the plot beside it")

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,8 @@ def go_on(name: str) -> None:
     from data.home import Home
     from data.records import bound, rounds
     from fedcore.errors import InputError
-    from tasks._dispatch import warm
+    from tasks._dispatch import scheduled, warm, workers
+    from tasks.estimate import Estimate, estimate
 
     federation = bound(Home.current().server(), name)
     if federation.away and "PREFECT_API_URL" not in os.environ:
@@ -55,17 +57,22 @@ def go_on(name: str) -> None:
         )
     insist_on_space()
     console.print("starting the workflow engine …")
+    needed: Callable[[], Estimate] | None = None
     if not federation.away and len(rounds(Home.current().server(), name)) < federation.rounds:
         serve(Home.current(), name)  # worker processes keep the environment they were started with
         warm(federation)
+        needed = scheduled(estimate, federation, workers())
     from flows.cli.outcomes import show
     from flows.display import Display
     from flows.progress import watched_by
     from flows.temporary_server import temporary_server
     from flows.training import federated_training
 
-    with temporary_server(), Display(console) as display, watched_by(display):
-        federated_training(name)
+    with temporary_server():
+        if needed is not None:
+            console.print(str(needed()), soft_wrap=True)
+        with Display(console) as display, watched_by(display):
+            federated_training(name)
     show(name, as_json=False)
 
 

@@ -24,7 +24,7 @@ from fedcore.prompts import encode
 from fedcore.training import Examples
 from flows.benchmarks.quality import distance, similarity, speaker
 from tasks._stage import commit
-from tasks.assess import AssessJob, DrawJob, assessed, drawn
+from tasks.assess import AssessJob, DrawJob, SplitJob, assessed, drawn, drawn_split
 from tests.flows.test_comparison import record
 from tests.tiny import random_adapter
 
@@ -109,3 +109,18 @@ def test_pictures_and_losses_are_those_of_the_summed_parts(home: Home) -> None:
     assert measured["base"].record["plain"] == pytest.approx(loss_on_the_base_s_own_styles(), rel=1e-4)
     assert measured["one"].record["plain"] > measured["base"].record["plain"]
     assert len(measured["one"].record["named"]) == 2
+
+
+def test_two_halves_of_one_model_draw_what_it_draws_alone(home: Home) -> None:
+    shapes, store = target_shapes(load_base("embedded"), "attention"), home.server()
+    own = ((1.0, store.put(adapters.to_bytes(random_adapter(shapes, 2, "own", size=0.02)), "adapter", ".safetensors")),)
+    whole = commit(job(DrawJob, own, steps=2), drawn).outputs["pictures"]
+    split = {
+        name: commit(job(SplitJob, own, steps=2, **early, done=1), drawn_split).outputs["pictures"]
+        for name, early in {
+            "same": {"early": own, "generic": None}, "model": {"early": (), "generic": None}, "prompt": {"early": own, "generic": ""},
+        }.items()
+    }  # fmt: skip
+    assert split["same"] == whole
+    assert whole not in (split["model"], split["prompt"])
+    assert split["model"] != split["prompt"]

@@ -1,0 +1,47 @@
+"""What a federation's training needs of memory, told before it begins."""
+
+from dataclasses import dataclass
+
+from fedcore.config import Federation
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes: what each worker process `needs` for the model, and what is `free` for each of them."""
+
+    needs: int
+    weights: int
+    free: int
+
+    def __str__(self) -> str:
+        told = f"about {self.needs / GIB:.2g} GiB of memory for the model in each worker process, {self.weights / GIB:.2g} of it weights"
+        if self.needs <= self.free:
+            return told
+        return (
+            f"{told}; only {self.free / GIB:.2g} GiB are free for it: lower training.batch, raise training.accumulate, or set "
+            "training.checkpointing: true or precision: bf16"
+        )
+
+
+def estimate(federation: Federation, workers: int) -> Estimate:
+    """For the largest rank, on this machine.
+
+    Raises:
+        BaseModelError: the base cannot be opened.
+        InputError: there is no such device.
+    """
+    import psutil
+    import torch
+
+    from data.base.load import device_of, imagined
+    from fedcore.memory import needs
+
+    ranks = federation.adapter.rank
+    rank = ranks if isinstance(ranks, int) else max(ranks.values())
+    with imagined(federation.base, federation.precision, federation.device) as base:
+        found = needs(base, rank, federation.adapter.target, federation.training.settings())
+    on_gpu = device_of(federation.device).type == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available // workers
+    return Estimate(found.total, found.weights, free)
