@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from data.base.folder import EMBEDDED, digest
 from data.home import Home
+from fedcore.config import Federation
 from fedcore.errors import FedcoreError
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "prefect", "mlflow", "scikit-learn", "pyarrow")
@@ -31,6 +32,20 @@ def checks() -> Iterator[tuple[str, str | None]]:
     yield f"{free:.0f} GiB of free disk", None if free >= 2 else "2 GiB are needed; free some or move FEDCORE_HOME"
     yield f"embedded base model {digest(EMBEDDED)}", _base()
     yield "one empty flow runs", _flow()
+
+
+def memory(federation: Federation) -> tuple[str, str | None]:
+    """Does a federation's training fit into this machine's memory?
+
+    Raises:
+        BaseModelError: its base cannot be opened.
+        InputError: there is no such device.
+    """
+    from tasks._dispatch import workers
+    from tasks.estimate import estimate
+
+    found = estimate(federation, workers())
+    return f"{federation.name}: {found}", found.advice
 
 
 def _writable() -> str | None:

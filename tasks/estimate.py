@@ -4,23 +4,29 @@ from dataclasses import dataclass
 
 from fedcore.config import Federation
 
-GIB = 2**30
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f}" if size < 10 * 2**30 else f"{size / 2**30:.0f}"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes: what each worker process `needs` for the model, and what is `free` for each of them."""
+    """Bytes: what each worker process `needs` for the model, `weights` of it for the base's, and what is `free` for each of them."""
 
     needs: int
     weights: int
     free: int
 
     def __str__(self) -> str:
-        told = f"about {self.needs / GIB:.2g} GiB of memory for the model in each worker process, {self.weights / GIB:.2g} of it weights"
+        return f"about {_gib(self.needs)} GiB of memory for the model in each worker process, {_gib(self.weights)} of it weights"
+
+    @property
+    def advice(self) -> str | None:
+        """What to do where that is too much; None: it fits."""
         if self.needs <= self.free:
-            return told
+            return None
         return (
-            f"{told}; only {self.free / GIB:.2g} GiB are free for it: lower training.batch, raise training.accumulate, or set "
+            f"only {_gib(self.free)} GiB are free for it; lower training.batch, raise training.accumulate, or set "
             "training.checkpointing: true or precision: bf16"
         )
 

@@ -47,7 +47,7 @@ def _words(name: str, folder: Path) -> Iterator[None]:
     """One line for whatever the libraries find wrong with a part."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(f"base '{name}': {folder} cannot be opened ({str(error).splitlines()[0]})") from None
 
 

@@ -70,7 +70,8 @@ def go_on(name: str) -> None:
 
     with temporary_server():
         if needed is not None:
-            console.print(str(needed()), soft_wrap=True)
+            found = needed()
+            console.print(f"{found}; {found.advice}" if found.advice else str(found), soft_wrap=True)
         with Display(console) as display, watched_by(display):
             federated_training(name)
     show(name, as_json=False)

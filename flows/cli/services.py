@@ -65,13 +65,17 @@ def site(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="A federation file: what it needs of memory is checked as well.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a value of the file. May be repeated.")] = None,
+) -> None:
     """Check that this machine can run a federation, and say what to do where it cannot."""
     settings()
-    from flows.doctor import checks
+    from data.federations import read_federation
+    from flows.doctor import checks, memory
 
-    bad = 0
-    for title, problem in checks():
+    bad, federation = 0, None if file is None else read_federation(file, set_ or [], None)
+    for title, problem in [*checks(), *([] if federation is None else [memory(federation)])]:
         console.print(f"[green]ok[/]   {title}" if problem is None else f"[red]bad[/]  {title}: {problem}", soft_wrap=True)
         bad += problem is not None
     if bad:

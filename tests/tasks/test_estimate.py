@@ -1,0 +1,39 @@
+"""What a federation is said to need, and what is advised where it is too much."""
+
+from pathlib import Path
+
+import pytest
+
+from fedcore.config import Federation
+from tasks.estimate import Estimate, estimate
+from tests.families import saved
+
+GIB = 2**30
+
+
+def test_advice_only_where_it_does_not_fit() -> None:
+    fits, not_at_all = Estimate(3 * GIB // 2, GIB, 2 * GIB), Estimate(30 * GIB, 12 * GIB, 2 * GIB)
+    assert str(fits) == "about 1.50 GiB of memory for the model in each worker process, 1.00 of it weights"
+    assert fits.advice is None
+    assert str(not_at_all).startswith("about 30 GiB")
+    assert "only 2.00 GiB are free" in (not_at_all.advice or "")
+    assert "training.batch" in (not_at_all.advice or "")
+
+
+def test_the_largest_rank_and_the_federation_s_settings_count(tmp_path: Path) -> None:
+    saved("sd15", tmp_path)
+
+    def needs(**values: object) -> Estimate:
+        return estimate(Federation(name="x", clients=("a",), base=str(tmp_path), **values), 2)  # type: ignore[arg-type]
+
+    plain = needs(adapter={"rank": 16})
+    assert needs(adapter={"rank": {"phone": 2, "laptop": 16}}).needs == plain.needs
+    assert needs(adapter={"rank": 2}).needs < plain.needs
+    assert needs(adapter={"rank": 16}, training={"batch": 1}).needs < plain.needs
+    assert needs(adapter={"rank": 16}, precision="bf16").weights < plain.weights
+
+
+def test_free_memory_is_divided_among_the_processes(tmp_path: Path) -> None:
+    saved("sd15", tmp_path)
+    one, four = (estimate(Federation(name="x", clients=("a",), base=str(tmp_path)), n).free for n in (1, 4))
+    assert four == pytest.approx(one / 4, rel=0.2)
