@@ -100,7 +100,7 @@ class PersonalConfig(_Part):
     proximal weight `prox` towards its cluster's. `dual`: one trained for `steps` more beside the shared one (FedDPA).
     """
 
-    method: Method = "last"
+    method: Method = "mixture"
     steps: Positive = 20
     prox: Annotated[float, Field(ge=0)] = 0.1
 
@@ -129,11 +129,11 @@ class ClusteringConfig(_Part):
     """
 
     method: str = "k-means"
-    on: View = "requirements"
+    on: View = "both"
     k: Positive | Literal["auto"] = "auto"
     most: Positive = 8
     min_size: Positive = 2
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: Annotated[int, Field(ge=0)] = 1
     soft: Annotated[float, Field(gt=0)] | None = None
 
     def in_round(self, number: int) -> "ClusteringConfig":
@@ -320,7 +320,7 @@ class Federation(_Part):
             if not self.evaluation.others:
                 raise ValueError(f"clustering.method '{BY_LOSS}' needs every cluster's loss; set evaluation.others to true")
             if self.clustering.warmup:
-                raise ValueError(f"clustering.method '{BY_LOSS}' has several clusters from the first round on; leave out clustering.warmup")
+                raise ValueError(f"clustering.method '{BY_LOSS}' has several clusters from the first round on; set clustering.warmup to 0")
             if self.clustering.soft is not None:
                 raise ValueError(f"clustering.method '{BY_LOSS}' has no soft membership; leave out clustering.soft")
 

@@ -65,7 +65,8 @@ def write_world(root: Path, base: Path, clients: Mapping[str, tuple[str, str]] =
         "quorum": 0.5,
         "adapter": {"rank": 4},
         "training": {"steps": 4, "batch": 4},
-        "clustering": {"k": 2, "min_size": 1},
+        "clustering": {"on": "requirements", "k": 2, "min_size": 1, "warmup": 0},
+        "personal": {"method": "last"},
         "evaluation": {"prompts": ["cat", "pizza"], "steps": 3, "timesteps": 2, "hybrids": 1},
     }
     (root / "demo.yaml").write_text(yaml.safe_dump(values))

@@ -30,7 +30,8 @@ def begun(root: Path, **values: Any) -> Home:
     """The same with other methods."""
     home = Home(root)
     store = home.server()
-    what = federation({"name": "demo", "clients": list(CLIENTS), "rounds": 2, **values}, "test")
+    plain = {"clustering": {"on": "requirements"}, "personal": {"method": "last"}}
+    what = federation({"name": "demo", "clients": list(CLIENTS), "rounds": 2, **plain, **values}, "test")
     store.write_text("runs/demo/federation.json", json.dumps({"format": 1, "federation": what.model_dump(mode="json")}))
     for number in (1, 2):
         journal = Journal(store, "demo", number)
@@ -74,7 +75,7 @@ def test_one_wish_may_move_every_cluster_but_no_training_of_its_round(home: Home
     ("values", "stage", "owner", "adds"),
     [
         ({"clustering": {"on": "adapters"}}, "train", "c3", {"1 cluster"}),
-        ({"clustering": {"method": "ifca", "k": 2}}, "evaluate", "c3", {"2 cluster"} | STARTS),
+        ({"clustering": {"method": "ifca", "k": 2, "warmup": 0}}, "evaluate", "c3", {"2 cluster"} | STARTS),
         ({"personal": {"method": "ditto"}}, "train", "c3", {"2 train c3"}),
         ({"aggregation": {"method": "fedavg", "server": {"method": "adam"}}}, "aggregate", "cluster 1", {"2 aggregate cluster 1"}),
     ],
