@@ -1,4 +1,4 @@
-"""The README's commands, run in its order in an empty folder, on the tiny base instead of the embedded one."""
+"""The commands of the README and of docs/pictures.md, run in order in an empty folder, on the tiny base instead of the embedded one."""
 
 import re
 import shutil
@@ -13,13 +13,14 @@ from tests import tiny
 from tests.e2e.conftest import Ran, World
 from tests.e2e.servers import clean_environment
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README, PICTURES = ROOT / "README.md", ROOT / "docs" / "pictures.md"
 ELSEWHERE = ("make demo", "make test", "python3 -m venv")  # the demo, this very suite, an installation
 
 
-def commands() -> list[str]:
+def commands(*pages: Path) -> list[str]:
     """Every line of every `sh` block but those seen elsewhere, without what stands behind `#`."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = [b for page in pages for b in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)]
     lines = [re.sub(r"\s+#.*", "", line) for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.strip() and not line.startswith(ELSEWHERE)]
 
@@ -40,20 +41,23 @@ def here(tmp_path: Path, world: World, ran: Ran, base_folder: Path) -> Path:
     program = tmp_path / ".venv" / "bin" / "fedcore"
     program.parent.mkdir(parents=True)
     program.write_text(
-        f'#!/bin/sh\ncase "$1" in run) set -- "$@" --set base={base_folder};; esac\nexec {sys.executable} -m flows.cli "$@"\n'
+        f'#!/bin/sh\ncase "$1" in run) set -- "$@" --set base={base_folder};; import-adapter) set -- "$@" --base {base_folder};; esac\n'
+        f'exec {sys.executable} -m flows.cli "$@"\n'
     )
     program.chmod(0o755)
     return tmp_path
 
 
-def test_every_command_does_what_it_says(here: Path, server: dict[str, str]) -> None:
-    environment = clean_environment(**server)
-    found = commands()
+@pytest.mark.parametrize("pages", [(README,), pytest.param((README, PICTURES), marks=pytest.mark.slow)])
+def test_every_command_does_what_it_says(here: Path, server: dict[str, str], pages: tuple[Path, ...]) -> None:
+    environment = clean_environment(**server, PATH=f"{here / '.venv' / 'bin'}:/usr/bin:/bin")
+    found = commands(*pages)
     assert any("generate" in line for line in found)
     assert any("import-images" in line for line in found)
     for line in found:
         done = subprocess.run(["sh", "-c", line], cwd=here, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert any("split begin" in line for line in found) == (PICTURES in pages)
     for name in ("cat.png", "anna.png"):
         with Image.open(here / name) as picture:
             assert picture.size == (tiny.PIXELS, tiny.PIXELS)
