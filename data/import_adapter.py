@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import torch
 import yaml
 
 from data.clients import load_client
 from data.formats import read_adapter
 from data.store import write_atomically
-from fedcore.adapters import check, to_bytes
+from fedcore.adapters import Layer, check, to_bytes
 from fedcore.base import BaseModel
 from fedcore.errors import AdapterRefused, ConfigError
 from fedcore.injection import target_shapes
@@ -30,7 +31,9 @@ def import_adapter(file: Path, client: str, folder: Path, base: BaseModel) -> Pa
     adapter, shapes = read_adapter(file, base.family), target_shapes(base, "all")
     try:
         for name, layer in sorted(adapter.items()):
-            check({name: layer}, {n: shape for n, shape in shapes.items() if n == name}, rank=layer.rank)
+            out, inputs = shapes.get(name, (0, 0))
+            like = Layer(torch.zeros(layer.rank, inputs), torch.zeros(out, layer.rank), layer.scale)
+            check({name: layer}, {name: like} if name in shapes else {})
     except AdapterRefused as error:
         raise AdapterRefused(error.message, at=file) from None
     write_atomically(target, to_bytes(adapter), private=True)

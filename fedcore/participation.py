@@ -31,20 +31,23 @@ class Habits:
 def reachable(client: str, number: int, habits: Habits, seed: int) -> bool:
     """Is the client online in round `number`?
 
-    With a period P > 1 it is for the `available` share of each period, beginning at a phase of its own, as people's devices
-    are by day or by night; else each round is a draw of its own.
+    With a period P > 1 it is for the `available` share of each period (in whole rounds: up or down by lot, so that the share
+    holds over clients), beginning at a phase of its own, as people's devices are by day or by night; else each round is a draw
+    of its own.
     """
     if habits.period == 1:
         return drawn(seed, "available", client, number) < habits.available
     phase = int(drawn(seed, "phase", client) * habits.period)
-    return (number - 1 + phase) % habits.period < habits.available * habits.period
+    hours = int(habits.available * habits.period + drawn(seed, "hours", client))
+    return (number - 1 + phase) % habits.period < hours
 
 
 def asked(clients: Sequence[str], number: int, habits: Habits, seed: int) -> list[str]:
-    """The clients of round `number`, sorted: of those within reach the share `share` (rounded, at least one), by lot."""
-    online = [c for c in sorted(clients) if reachable(c, number, habits, seed)]
-    if not online:
-        return []
+    """The clients of round `number`, sorted: of those within reach the share `share` (rounded, at least one), by lot.
+
+    Where nobody is, all are asked: the server waits until somebody is back.
+    """
+    online = [c for c in sorted(clients) if reachable(c, number, habits, seed)] or sorted(clients)
     wanted = max(1, round(habits.share * len(online)))
     return sorted(sorted(online, key=lambda c: derive(seed, "asked", number, c))[:wanted])
 

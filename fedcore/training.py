@@ -14,7 +14,7 @@ from fedcore.adapters import Adapter, Layer
 from fedcore.aggregation.rule import Trains
 from fedcore.base import BaseModel, Conditioning
 from fedcore.errors import TooLarge
-from fedcore.injection import injected, merged, read_back, values_of
+from fedcore.injection import injected, merged, read_back
 from fedcore.prompts import nothing
 from fedcore.seeds import derive, generator
 
@@ -100,8 +100,9 @@ def train(
     """Fine-tune `start` on `examples`; `seed` must already be this client's and round's own.
 
     `trains` names the factors that move, the other stays as it is. `beside` is frozen, and added to the base's weights
-    meanwhile. With `settings.prox` μ > 0 the loss has `μ/2 ‖θ − θ_anchor‖²` added, θ the factors that move: FedProx
-    (arXiv 1812.06127) with the `start` as anchor, which is the default; Ditto (arXiv 2012.04221) with another one.
+    meanwhile. With `settings.prox` μ > 0 the loss has `μ/2 Σ ‖Δ − Δ_anchor‖²_F` added, over all layers: FedProx (arXiv
+    1812.06127) with the `start` as anchor, which is the default; Ditto (arXiv 2012.04221) with another one. It is the distance
+    of the models themselves: their factors may lie far apart where the same update was factored anew.
 
     Every step: draw a batch; resample its latents; noise them at random timesteps; predict; weighted squared error;
     clip the gradient; step AdamW. All randomness of step i comes from (seed, i), so training continued from a `state` that
@@ -115,7 +116,6 @@ def train(
         parameters = [p for p, moves in zip(factors, moving, strict=True) if moves]
         for p in parameters:
             p.requires_grad_(True)
-        held = [v for v, moves in zip(values_of(anchor or start), moving, strict=True) if moves] if settings.prox else []
         optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
         if state is not None:
             losses = _restore(parameters, optimizer, state)
@@ -126,9 +126,8 @@ def train(
                 group["lr"] = settings.lr * min(1.0, (step + 1) / warmup)
             optimizer.zero_grad()
             losses.append(_backward(base, examples.rows(index), settings, generator(seed, "step", step), parameters))
-            for p, centre in zip(parameters, held, strict=False):
-                if p.grad is not None:
-                    p.grad += settings.prox * (p.detach() - centre.to(p.device).view_as(p))
+            if settings.prox:
+                _pull(factors, start, anchor or start, settings.prox)
             nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()
             if save_every and (step + 1) % save_every == 0:
@@ -155,6 +154,21 @@ def _restore(parameters: list[nn.Parameter], optimizer: torch.optim.AdamW, state
         moments = {"exp_avg": state[f"{i:04}/m"].clone(), "exp_avg_sq": state[f"{i:04}/v"].clone()}
         optimizer.state[p] = {"step": torch.tensor(float(len(losses))), **moments}
     return losses
+
+
+@torch.no_grad()
+def _pull(factors: list[nn.Parameter], like: Adapter, anchor: Adapter, prox: float) -> None:
+    """Add the gradient of `μ/2 ‖s B A − Δ_anchor‖²_F` to those factors that have one, without a dense update.
+
+    With respect to A it is `μ s Bᵀ (s B A − s₀ B₀ A₀)`, with respect to B `μ s (s B A − s₀ B₀ A₀) Aᵀ`.
+    """
+    for a, b, (name, layer) in zip(factors[::2], factors[1::2], sorted(like.items()), strict=True):
+        x, y, there = a.flatten(1), b.flatten(1), anchor[name]
+        x0, y0 = there.a.to(x), there.b.to(y)
+        if a.grad is not None:
+            a.grad += (prox * layer.scale * (layer.scale * (y.T @ y) @ x - there.scale * (y.T @ y0) @ x0)).view_as(a)
+        if b.grad is not None:
+            b.grad += (prox * layer.scale * (layer.scale * y @ (x @ x.T) - there.scale * y0 @ (x0 @ x.T))).view_as(b)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from data.records import RoundRecord, bound, read_round, write_round
 from fedcore.errors import ConfigError
 from fedcore.prompts import requirement_dims
 from flows.joining import aggregate_all, cluster_job, interact_job
-from flows.plan import clients_of, clusters_before, sent_to, train_job, without_rank
+from flows.plan import clients_of, clusters_before, needed_afterwards, sent_to, train_job, without_rank
 from flows.progress import watcher
 from flows.record import (
     client_record,
@@ -131,7 +131,8 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
         silhouette=clustered.record["silhouette"],
         bytes_up=sum(m.outputs["adapter"].bytes for m in trained.values())
         + sum(r.bytes for c, r in requirements.items() if earlier.get(c) is None),
-        bytes_down=sum(ref.bytes for c in sent for ref in (sent[c].start, *sent[c].beside)),
+        bytes_down=sum(ref.bytes for c in sent for ref in (sent[c].start, *sent[c].beside))
+        + sum(ref.bytes for c in parts for ref in needed_afterwards(f, whole, placed[c])),
         seconds=time.monotonic() - began,
         finished=time.time(),
     )

@@ -64,7 +64,8 @@ def aggregate_all(
             if i in shares
         }
         known = before.clusters.get(int(i)) if before else None
-        job = AggregateJob(members=parts, settings=want, state=known.state if known else None)
+        trains = want.rule.trains(stages.number)
+        job = AggregateJob(members=parts, settings=want, trains=trains, state=known.state if known else None)
         futures[i] = stages.submit(aggregate, job, f"cluster {i}")
     out = {}
     for i, future in futures.items():

@@ -119,6 +119,13 @@ def train_job(f: Federation, client: str, sent: Sent, number: int, before: Round
     )
 
 
+def needed_afterwards(f: Federation, clusters: Mapping[str, Ref], home: str) -> list[Ref]:
+    """What a client needs of a round's results for itself: to choose its cluster, or to mix its own model with its cluster's."""
+    if f.clustering.method == BY_LOSS:
+        return list(clusters.values())
+    return [clusters[home]] if f.personal.method == "mixture" else []
+
+
 def without_rank(f: Federation, present: dict[str, Enrolment]) -> dict[str, str]:
     """Clients whose device class the federation gives no rank, with the reason."""
     out: dict[str, str] = {}

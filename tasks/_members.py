@@ -1,7 +1,8 @@
 """A client's accepted adapter as the server's stages read it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import overload
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,17 +37,33 @@ class Member(Handed):
     weight: float
 
 
-def learnt(handed: Mapping[str, Handed]) -> list[Adapter]:
-    """What each client's training changed, `Δ − Δ_start`, in client-id order: what it has from its cluster is left out."""
-    store, starts = Home.current().server(), dict[str, dict[str, Layer]]()
-    out: list[Adapter] = []
-    for client in sorted(handed):
-        mine = handed[client]
-        if mine.start.sha256 not in starts:
-            starts[mine.start.sha256] = from_bytes(store.get(mine.start))
-        start = starts[mine.start.sha256]
-        out.append({name: _difference(layer, start[name]) for name, layer in mine.load(store).items()})
-    return out
+class Learnt(Sequence[Adapter]):
+    """What each client's training changed, `Δ − Δ_start`, in client-id order: what it has from its cluster is left out.
+
+    Read anew each time it is asked for, so that many clients' are never in memory together.
+    """
+
+    def __init__(self, handed: Mapping[str, Handed]) -> None:
+        """Of these clients."""
+        self._handed = [handed[client] for client in sorted(handed)]
+        self._store = Home.current().server()
+        self._starts: dict[str, dict[str, Layer]] = {}
+
+    def __len__(self) -> int:
+        return len(self._handed)
+
+    @overload
+    def __getitem__(self, index: int) -> Adapter: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Adapter]: ...
+    def __getitem__(self, index: int | slice) -> Adapter | Sequence[Adapter]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        mine = self._handed[index]
+        if mine.start.sha256 not in self._starts:
+            self._starts[mine.start.sha256] = from_bytes(self._store.get(mine.start))
+        start = self._starts[mine.start.sha256]
+        return {name: _difference(layer, start[name]) for name, layer in mine.load(self._store).items()}
 
 
 def _difference(after: Layer, before: Layer) -> Layer:

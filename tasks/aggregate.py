@@ -9,6 +9,7 @@ from data.home import Home
 from data.manifests import Manifest
 from data.store import Ref, Store
 from fedcore.adapters import Adapter, Layer
+from fedcore.aggregation.rule import Trains
 from fedcore.aggregation.sums import UpdateSum
 from fedcore.config import AggregationConfig
 from tasks._dispatch import in_worker
@@ -17,13 +18,14 @@ from tasks._stage import STAGE, Job, Made, commit
 
 
 class AggregateJob(Job):
-    """`members` by client id; `state` are the moments that the server's optimiser left in the round before."""
+    """`members` by client id; `trains` the factors that clients moved; `state` the moments that the server's optimiser left before."""
 
     stage: ClassVar[str] = "aggregate"
-    stage_version: ClassVar[int] = 2
+    stage_version: ClassVar[int] = 3
 
     members: dict[str, Member]
     settings: AggregationConfig
+    trains: Trains = "ab"
     state: Ref | None = None
 
 
@@ -57,7 +59,7 @@ def compute(job: AggregateJob) -> Made:
     outputs, adapter = {}, made.adapter
     if want.server.method != "none":
         before = {} if job.state is None else load(store.get(job.state))
-        adapter, moments = stepped(began(store, members, weights), made.adapter, before, want.server.step())
+        adapter, moments = stepped(began(store, members, weights), made.adapter, before, want.server.step(), job.trains)
         outputs["state"] = store.put(save(moments), "state", ".safetensors")
     record = {
         "error": sum(errors.values()) / len(errors),

@@ -19,7 +19,11 @@ PLAIN = 4
 
 
 class DrawJob(BaseJob):
-    """Pictures of reserved subjects of `style` by `model`, whose parts are put together as `compose` says."""
+    """Pictures of reserved subjects of `style` by `model`, whose parts are put together as `compose` says.
+
+    Models of which something is said together draw as `who` they are: other subjects, from other noise, so that their pictures
+    differ where the models do not. Without it, the first subjects are drawn.
+    """
 
     stage: ClassVar[str] = "draw"
 
@@ -30,6 +34,7 @@ class DrawJob(BaseJob):
     guidance: float
     seed: int
     compose: str = "sum"
+    who: str = ""
 
 
 class SplitJob(DrawJob):
@@ -81,8 +86,11 @@ def _asked(job: DrawJob) -> tuple[list[str], list[int]]:
     from data.emoji.benchmark import reserved
     from fedcore.seeds import derive
 
-    names = [d.names[0] for d in reserved(job.style)][: job.pictures]
-    return names, [derive(job.seed, "draw", job.style, i) for i in range(len(names))]
+    of = reserved(job.style)
+    if job.who:
+        of.sort(key=lambda d: derive(job.seed, "subject", job.who, d.subject))
+    names = [d.names[0] for d in of[: job.pictures]]
+    return names, [derive(job.seed, "draw", job.style, job.who, i) for i in range(len(names))]
 
 
 def _looked_at(made: "Tensor") -> Made:

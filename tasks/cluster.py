@@ -1,4 +1,4 @@
-"""Cluster: group the clients by their requirement vectors, with ids that stay the same from round to round."""
+"""Cluster: group the clients by their wishes, by what their adapters learnt, or by their choice, with ids that stay the same."""
 
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +11,7 @@ from data.manifests import Manifest
 from data.store import Ref
 from fedcore.config import ClusteringConfig
 from tasks._dispatch import in_worker
-from tasks._members import Handed, learnt
+from tasks._members import Handed, Learnt
 from tasks._stage import STAGE, Job, Made, commit
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def compute(job: ClusterJob) -> Made:
     else:
         alike = None
         if job.handed:
-            now = clustering.cosines(clustering.gram(learnt(job.handed)))
+            now = clustering.cosines(clustering.gram(Learnt(job.handed)))
             alike = clustering.remembered(sorted(job.handed), now, None if job.alike is None else _alike(store.get(job.alike)))
             outputs["alike"] = store.put(_blob(alike), "alike", ".safetensors")
         found = clustering.cluster(

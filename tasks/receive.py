@@ -94,9 +94,9 @@ def _unusable(outputs: dict[str, Ref], expected: Expected) -> str | None:
             return f"its adapter has {most:,} bytes, at most {largest:,} are possible at rank {expected.rank}"
         blob = store.get(outputs["adapter"])
         adapter = adapters.from_bytes(blob) if expected.hands is None else adapters.completed(blob, expected.hands, start)
-        adapters.check(adapter, shapes, rank=expected.rank)
+        adapters.check(adapter, start)
         if expected.private:
-            adapters.check(adapters.from_bytes(store.get(outputs["personal"])), shapes, rank=expected.rank)
+            adapters.check(adapters.from_bytes(store.get(outputs["personal"])), start)
     except (AdapterRefused, StoreError) as error:
         return str(error)
     return "handed back the adapter it was sent: nothing was trained" if adapters.to_bytes(adapter) == unmoved else None

@@ -105,32 +105,34 @@ def _insist_on_nothing_else(tensors: Mapping[str, Tensor]) -> None:
 
 
 Shapes = Mapping[str, tuple[int, int]]
-"""(out, in) of every layer that an adapter must cover."""
+"""(out, in) of every layer that an adapter covers."""
 
 MAX_NORM = 1e4
 """A layer's ‖Δ‖_F above this is refused: no useful update of these models comes near it."""
 
 
-def check(adapter: Adapter, shapes: Shapes, *, rank: int) -> None:
-    """Refuse an adapter that is not exactly what a client of this federation may send.
+def check(adapter: Adapter, like: Adapter) -> None:
+    """Refuse an adapter that is not exactly what a client may send that was sent `like`.
 
-    Checked: the set of layers, shapes, the rank, dtype float32, finite values and scale, and the update's norm.
+    Checked: the set of layers, shapes, the rank, dtype float32, the scale, finite values, and the update's norm.
 
     Raises:
         AdapterRefused: names the first layer that is wrong, and why.
     """
-    for name in sorted(set(shapes) - set(adapter)):
+    for name in sorted(set(like) - set(adapter)):
         raise AdapterRefused(f"layer {shown(name)} is missing")
-    for name in sorted(set(adapter) - set(shapes)):
-        raise AdapterRefused(f"layer {shown(name)} is not one of the {len(shapes)} adapted layers")
-    for name, (out, inputs) in sorted(shapes.items()):
+    for name in sorted(set(adapter) - set(like)):
+        raise AdapterRefused(f"layer {shown(name)} is not one of the {len(like)} adapted layers")
+    for name, sent in sorted(like.items()):
         layer = adapter[name]
         if layer.a.dtype != torch.float32 or layer.b.dtype != torch.float32:
             raise AdapterRefused(f"layer {shown(name)} is {layer.a.dtype}/{layer.b.dtype}, not float32")
-        if layer.a.shape != (rank, inputs) or layer.b.shape != (out, rank):
-            have = f"{tuple(layer.b.shape)}·{tuple(layer.a.shape)}"
-            raise AdapterRefused(f"layer {shown(name)} has factors {have}, expected ({out}, {rank})·({rank}, {inputs})")
-        if not (torch.isfinite(layer.a).all() and torch.isfinite(layer.b).all() and torch.isfinite(torch.tensor(layer.scale))):
+        if layer.a.shape != sent.a.shape or layer.b.shape != sent.b.shape:
+            have, want = (f"{tuple(of.b.shape)}·{tuple(of.a.shape)}" for of in (layer, sent))
+            raise AdapterRefused(f"layer {shown(name)} has factors {have}, expected {want}")
+        if layer.scale != sent.scale:
+            raise AdapterRefused(f"layer {shown(name)} has scale {layer.scale:g}, was sent with {sent.scale:g}")
+        if not (torch.isfinite(layer.a).all() and torch.isfinite(layer.b).all()):
             raise AdapterRefused(f"layer {shown(name)} holds values that are not finite")
         norm = max(layer.energy(), 0.0) ** 0.5
         if norm > MAX_NORM:

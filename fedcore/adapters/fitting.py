@@ -30,7 +30,7 @@ def fitted(adapter: Adapter, rank: int, scale: float, *, seed: int) -> tuple[dic
     rescaled. Returns the adapter in float32 and the share of ‖Δ‖²_F that truncation discarded, over all layers.
     """
     if all(layer.rank == rank and layer.scale == scale for layer in adapter.values()):
-        return dict(adapter), 0.0
+        return {name: single(layer) for name, layer in adapter.items()}, 0.0
     small, discarded = cut({name: layer for name, layer in adapter.items() if layer.rank > rank}, rank)
     out: dict[str, Layer] = {}
     for name, layer in sorted({**adapter, **small}.items()):
@@ -87,7 +87,8 @@ def split(adapter: Adapter, rank: int, scale: float, how: Split, *, seed: int) -
         return Beginning(start, None, discarded)
     whole = {n: truncated(layer, layer.rank).layer for n, layer in adapter.items()} if how == "rest" else dict(adapter)
     first, others = _rows(whole, slice(0, rank)), _rows(whole, slice(rank, None))
-    start, _ = fitted(first, rank, scale, seed=seed)
+    # All of the scale goes into B, as `folded` does it: clients go on with these very A.
+    start, _ = fitted({n: Layer(layer.a, layer.b * (layer.scale / scale), scale) for n, layer in first.items()}, rank, scale, seed=seed)
     left = any(layer.rank for layer in others.values())
     if how == "head":
         total = sum(max(layer.energy(), 0.0) for layer in whole.values())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fedcore.adapters import Adapter, Factor, Layer
+from fedcore.aggregation.rule import Trains
 
 Optimiser = Literal["none", "momentum", "adam", "yogi"]
 FACTORS: tuple[Factor, Factor] = ("a", "b")
@@ -26,18 +27,21 @@ class Step:
     tau: float
 
 
-def stepped(before: Adapter, mean: Adapter, state: Mapping[str, Tensor], step: Step) -> tuple[dict[str, Layer], State]:
+def stepped(
+    before: Adapter, mean: Adapter, state: Mapping[str, Tensor], step: Step, trains: Trains = "ab"
+) -> tuple[dict[str, Layer], State]:
     """From what clients began with (`before`, weighted as they are) towards the mean of what they made of it, factor by factor.
 
     With `g = mean − before`, `m ← β₁ m + g` (momentum) or `β₁ m + (1 − β₁) g`; adam: `v ← β₂ v + (1 − β₂) g²`; yogi:
     `v ← v − (1 − β₂) g² sign(v − g²)`; `x = before + lr · m` or `before + lr · m / (√v + τ)`. Moments begin at 0 and τ².
-    Returns the adapter and the moments for the next round. The result keeps the scale of `mean`.
+    A factor that no client moved in this round (`trains`) stays as it is, and so do its moments. Returns the adapter and the
+    moments for the next round. The result keeps the scale of `mean`.
     """
     out: dict[str, Layer] = {}
-    moments: State = {}
+    moments: State = dict(state)
     for name, target in sorted(mean.items()):
         made = target
-        for factor in FACTORS:
+        for factor in (f for f in FACTORS if f in trains):
             x, g = getattr(before[name], factor).double(), getattr(target, factor).double() - getattr(before[name], factor).double()
             key = f"{name}.{factor}"
             m = state[f"{key}.m"].double() if f"{key}.m" in state else torch.zeros_like(g)

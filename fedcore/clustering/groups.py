@@ -116,14 +116,14 @@ SMALLEST_SHARE = 0.05
 
 
 def soft_shares(clients: list[str], vectors: Vectors, members: Mapping[int, list[str]], temperature: float) -> dict[str, dict[int, float]]:
-    """`softmax_c(cos(v_k, mean of cluster c) / T)` for every client; shares below 0.05 are dropped, the others sum to one."""
+    """`softmax_c(cos(v_k, mean of cluster c) / T)` for every client; shares below 0.05 but the largest are dropped, the rest sum to one."""
     row = {c: i for i, c in enumerate(clients)}
     ids = sorted(members)
     means = unit(np.stack([vectors[[row[c] for c in members[i]]].mean(axis=0) for i in ids]))
     logits = unit(vectors) @ means.T / temperature
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
-    weights[weights < SMALLEST_SHARE] = 0
+    weights[(weights < SMALLEST_SHARE) & (weights < weights.max(axis=1, keepdims=True))] = 0
     weights /= weights.sum(axis=1, keepdims=True)
     return {c: {i: float(w) for i, w in zip(ids, weights[row[c]], strict=True) if w > 0} for c in clients}
 

@@ -14,6 +14,10 @@ Vectors = NDArray[np.float64]
 View = Literal["requirements", "adapters", "both"]
 MANY = 20_000
 """Beyond so many clients wishes are held in float32, k-means looks at small batches, and k is chosen on a sample."""
+AT_ONCE = 64
+"""Clients whose adapters are in memory at once, twice, when all are compared with all."""
+MOST_ALIKE = 2000
+"""So many clients at most are compared by what they learnt: work and what is remembered grow with the square of their number."""
 BLOCK = 2048
 """Rows of stacked factors whose products are held at once."""
 DIMS = 8
@@ -33,18 +37,38 @@ def gram(adapters: Sequence[Adapter]) -> Vectors:
     """`G_ij = ⟨Δ_i, Δ_j⟩_F` summed over layers, (n, n) float64, without a dense update; ranks may differ.
 
     With all A stacked to (ρ, in) and all B to (out, ρ), ρ = Σ r_k, `⟨Δ_i, Δ_j⟩` is the sum of block (i, j) of `(BᵀB) ∘ (AAᵀ)`,
-    taken in stripes. It does not see how an update is factored: `(B M)(M⁻¹ A)` gives the same.
+    taken in stripes. It does not see how an update is factored: `(B M)(M⁻¹ A)` gives the same. Adapters are asked for a block at a
+    time, so that a sequence which loads them need not hold them all.
     """
-    total = np.zeros((len(adapters), len(adapters)))
-    for name in layer_names(adapters):
-        layers = [adapter[name].folded() for adapter in adapters]
-        a, b = torch.cat([layer.a for layer in layers]), torch.cat([layer.b.T for layer in layers])
-        owner = torch.repeat_interleave(torch.arange(len(layers)), torch.tensor([layer.rank for layer in layers]))
-        for rows in torch.arange(len(a)).split(BLOCK):
-            products = (b[rows] @ b.T) * (a[rows] @ a.T)
-            by_column = torch.zeros(len(rows), len(layers), dtype=torch.float64).index_add_(1, owner, products)
-            total += torch.zeros(len(layers), len(layers), dtype=torch.float64).index_add_(0, owner[rows], by_column).numpy()
+    n = len(adapters)
+    total, blocks = np.zeros((n, n)), [range(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)]
+    for i, rows in enumerate(blocks):
+        mine = [adapters[row] for row in rows]
+        total[np.ix_(rows, rows)] = _products(mine, mine)
+        for columns in blocks[i + 1 :]:
+            found = _products(mine, [adapters[column] for column in columns])
+            total[np.ix_(rows, columns)], total[np.ix_(columns, rows)] = found, found.T
     return total
+
+
+def _products(mine: Sequence[Adapter], theirs: Sequence[Adapter]) -> Vectors:
+    """A block of the Gram matrix."""
+    total = np.zeros((len(mine), len(theirs)))
+    for name in layer_names([*mine, *theirs]):
+        a, b, of_rows = _stacked(mine, name)
+        c, d, of_columns = _stacked(theirs, name)
+        for rows in torch.arange(len(a)).split(BLOCK):
+            products = (b[rows] @ d.T) * (a[rows] @ c.T)
+            by_column = torch.zeros(len(rows), len(theirs), dtype=torch.float64).index_add_(1, of_columns, products)
+            total += torch.zeros(len(mine), len(theirs), dtype=torch.float64).index_add_(0, of_rows[rows], by_column).numpy()
+    return total
+
+
+def _stacked(adapters: Sequence[Adapter], name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All A of a layer (ρ, in), all Bᵀ (ρ, out), and whose each row is (ρ,)."""
+    layers = [adapter[name].folded() for adapter in adapters]
+    owner = torch.repeat_interleave(torch.arange(len(layers)), torch.tensor([layer.rank for layer in layers]))
+    return torch.cat([layer.a for layer in layers]), torch.cat([layer.b.T for layer in layers]), owner
 
 
 def cosines(products: Vectors) -> Vectors:

@@ -2,17 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data import manifests
+from data.journal import read_journal
 from data.records import RoundRecord
 from data.results import agreement
-from data.store import write_atomically
+from data.store import Store, write_atomically
+from fedcore.config import FREE, Federation
 from fedcore.statistics import Interval
 from flows.benchmarks.quality import Quality
 
@@ -25,7 +28,9 @@ class Cell:
     """One method on one seed; losses are held-out ones, means over clients.
 
     `key` names everything that the cell was computed from. `losses` are the personal ones of every client, by its name;
-    `personal`, `cluster` and `bytes_up` go by round. By `tune` one may choose: no test picture counts in it.
+    `personal`, `cluster`, `bytes_up`, `bytes_down` and `seconds` go by round; a client that was not asked in a round counts with
+    what it had. Seconds are those of computation, of all processes together, whoever else needed the same. By `tune` one may
+    choose: no test picture counts in it.
     """
 
     method: str
@@ -47,30 +52,54 @@ class Cell:
     quality: Quality | None = None
 
 
-def measured(method: str, question: str, seed: int, key: str, records: Sequence[RoundRecord]) -> Cell:
+def measured(method: str, question: str, seed: int, key: str, records: Sequence[RoundRecord], seconds: Sequence[float]) -> Cell:
     """What a finished run comes to, but for its quality."""
     last = records[-1]
-    mine = {c: value for c, who in sorted(last.clients.items()) if who.test and (value := who.test["personal"]) is not None}
+    tests, tunes = known_so_far(records, "test"), known_so_far(records, "tune")
     errors = [c.aggregation_error for c in last.clusters.values() if c.aggregation_error is not None]
-    known = [(c.cluster, c.group) for c in last.clients.values() if c.cluster is not None and c.group is not None]
+    known = [(c.cluster, c.group) for c in last.clients.values() if c.asked and c.cluster is not None and c.group is not None]
     return Cell(
         method=method,
         question=question,
         seed=seed,
         key=key,
-        clients=tuple(mine),
-        losses=tuple(mine.values()),
-        base=last.mean("base", "test"),
-        personal=tuple(r.mean("personal", "test") for r in records),
-        cluster=tuple(r.mean("cluster", "test") for r in records),
+        clients=tuple(sorted(tests[-1])),
+        losses=tuple(tests[-1][c]["personal"] for c in sorted(tests[-1])),
+        base=_mean("base", tests[-1]),
+        personal=tuple(_mean("personal", each) for each in tests),
+        cluster=tuple(_mean("cluster", each) for each in tests),
         bytes_up=tuple(r.bytes_up for r in records),
         bytes_down=tuple(r.bytes_down for r in records),
-        seconds=tuple(r.seconds for r in records),
-        tune=last.mean("personal", "tune"),
+        seconds=tuple(seconds),
+        tune=_mean("personal", tunes[-1]),
         clusters=len(last.clusters),
         ari=agreement(known) if known else None,
         aggregation_error=sum(errors) / len(errors) if errors else None,
     )
+
+
+Losses = Mapping[str, float]
+
+
+def known_so_far(records: Sequence[RoundRecord], split: Literal["test", "tune"]) -> list[dict[str, Losses]]:
+    """After every round, each client's losses where they were measured last."""
+    known, out = dict[str, Losses](), list[dict[str, Losses]]()
+    for record in records:
+        for client, who in record.clients.items():
+            if losses := who.test if split == "test" else who.tune:
+                known[client] = {what: value for what, value in losses.items() if value is not None}
+        out.append(dict(known))
+    return out
+
+
+def _mean(what: str, losses: Mapping[str, Losses]) -> float:
+    return sum(each[what] for each in losses.values()) / len(losses) if losses else float("nan")
+
+
+def computing(store: Store, name: str, record: RoundRecord) -> float:
+    """Seconds of all computations that belong to a round, in this run or another that needed the same."""
+    made = (manifests.read(store, stage, key) for stage, keys in read_journal(store, name, record.round).items() for key in keys.values())
+    return sum(manifest.seconds for manifest in made if manifest is not None)
 
 
 class Table:
@@ -98,9 +127,11 @@ VERSION = 1
 """Raise it when the same settings come to mean another computation."""
 
 
-def key_of(file: str, settings: Sequence[str], weights: str, wrong: float) -> str:
-    """Names a cell by its federation's file and settings, the base's weights and the share of wrong wishes."""
-    return hashlib.sha256(json.dumps([VERSION, file, list(settings), weights, wrong]).encode()).hexdigest()[:32]
+def key_of(federation: Federation, clients: Path, weights: str) -> str:
+    """Names a cell by its federation as it is resolved, its clients' files and the base's weights."""
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(clients.iterdir())}
+    what = federation.model_dump(mode="json", exclude={"name", "base", *FREE} - {"rounds"})
+    return hashlib.sha256(json.dumps([VERSION, what, files, weights], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _columns(cells: Sequence[Cell]) -> dict[str, pa.Array]:

@@ -33,8 +33,11 @@ def best(cells: Sequence[Cell]) -> dict[str, Cell]:
 
 
 def markdown(cells: Sequence[Cell], plains: Sequence[Cell]) -> str:
-    """The cells as tables, a question each, best first; `plains` has plain federated LoRA of every seed."""
-    head = "| method | seed | personal | worst | − fedavg [95 %] | cluster | rounds | MB up | of MB | ARI | agg. error | s |"
+    """The cells as tables, a question each, best first; `plains` has plain federated LoRA of every seed.
+
+    Rounds and megabytes (both ways, all clients) until the plain one's last loss is reached.
+    """
+    head = "| method | seed | personal | worst | − fedavg [95 %] | cluster | rounds | MB | of MB | ARI | agg. error | s |"
     lines: list[str] = []
     for question in dict.fromkeys(c.question for c in cells):
         lines += [f"### {question[0].upper()}{question[1:]}", "", head, "|---" * 12 + "|"]
@@ -42,9 +45,13 @@ def markdown(cells: Sequence[Cell], plains: Sequence[Cell]) -> str:
             plain = plain_of(plains, c.seed)
             d, at = difference(c, plain), reached(c, plain.personal[-1])
             row = [f"`{c.method}`", str(c.seed), f"{c.personal[-1]:.4f}", f"{max(c.losses):.3f}"]
-            row += [f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]", f"{c.cluster[-1]:.4f}", str(at or "–")]
-            row += [f"{sum(c.bytes_up[:at]) / 1e6:.0f}" if at else "–", f"{sum(c.bytes_up) / 1e6:.0f}"]
-            row += [_short(c.ari), _short(c.aggregation_error), f"{sum(c.seconds):.0f}"]
+            row += [f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]", f"{c.cluster[-1]:.4f}"]
+            if len(c.personal) > 1:
+                sent = [up + down for up, down in zip(c.bytes_up, c.bytes_down, strict=True)]
+                row += [str(at or "–"), f"{sum(sent[:at]) / 1e6:.0f}" if at else "–", f"{sum(sent) / 1e6:.0f}"]
+                row += [_short(c.ari), _short(c.aggregation_error), f"{sum(c.seconds):.0f}"]
+            else:
+                row += ["–"] * 6  # only the last round of what was not federated is an ordinary one
             lines.append(f"| {' | '.join(row)} |")
         lines.append("")
     return "\n".join(lines)

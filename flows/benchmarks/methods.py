@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -57,8 +58,10 @@ METHODS: dict[str, Method] = {
         {
             "local": (*FEDAVG, "clustering.method=alone"),
             "local_slow": (*FEDAVG, "clustering.method=alone", "training.lr=1e-3"),
+            "local_slower": (*FEDAVG, "clustering.method=alone", "training.lr=5e-4"),
             "fedavg": (*FEDAVG, "clustering.k=1", *SLOW),
             "fedavg_fast": (*FEDAVG, "clustering.k=1"),
+            "fedavg_mixture": (*FEDAVG, "clustering.k=1", *SLOW, "personal.method=mixture"),
         },
     ),
     **_asked("the winner", {"winner": WINNER}),
@@ -79,7 +82,7 @@ METHODS: dict[str, Method] = {
         {rule: (*WINNER, f"aggregation.method={rule}") for rule in ("svd_rest", "stack", "fedex", "hetlora", "ffa", "rolora", "lora_fair")}
         | {
             "factors": FACTORS,
-            "fedsa": (*WINNER, "aggregation.method=fedsa", "personal.method=last"),
+            "fedsa": (*WINNER, "aggregation.method=fedsa", "personal.method=last", "clustering.on=requirements"),
             "uniform": (*WINNER, "aggregation.weights=uniform"),
         },
     ),
@@ -132,6 +135,7 @@ CENTRAL = Method("centralised", "baselines", (*FEDAVG, *SLOW, "clustering.method
 ABLATION = {
     "local only": "local_slow",
     "one global adapter": "fedavg",
+    "one, personal mixture": "fedavg_mixture",
     "clusters": "last",
     "+ personal mixture": "winner",
     "+ interaction": "similarity",
@@ -149,8 +153,12 @@ SENSITIVITY: dict[str, dict[str, Method]] = {
     )
 } | {
     "local steps (equal pictures)": {
-        str(steps): Method(f"steps-{steps}", "local steps", (*WINNER, f"training.steps={steps}", f"rounds={80 // steps}"))
-        for steps in (5, 10, 20, 40)
+        str(steps): Method(
+            f"steps-{steps}",
+            "local steps",
+            (*WINNER, f"training.steps={steps}", f"rounds={80 // steps}", f"clustering.warmup={20 // steps}"),
+        )
+        for steps in (5, 10, 20)
     },
     "share of wrong statements": {
         str(share): Method(f"wrong-{share}", "wrong statements", WINNER, wrong=share) for share in (0.0, 0.15, 0.3, 0.5)
@@ -164,12 +172,12 @@ def run_name(method: Method, seed: int) -> str:
     return f"bench-{seed}-{method.name}".replace("_", "-").replace(".", "")
 
 
+@lru_cache
 def prepare(home: Home, seed: int, wrong: float = WRONG) -> Path:
-    """The federation file of a seed with its clients' files beside it, on the clients' side of the state folder."""
+    """The federation file of a seed with its clients' files beside it, on the clients' side of the state folder; written once a process."""
     folder = home.private("_benchmark") / (f"seed-{seed}" if wrong == WRONG else f"seed-{seed}-wrong-{wrong}")
     file = folder / "benchmark.yaml"
-    if not (client_folder(file) / f"{POOL}.yaml").exists():
-        write_pool(client_folder(file), write_clients(client_folder(file), seed, wrong=wrong))
+    write_pool(client_folder(file), write_clients(client_folder(file), seed, wrong=wrong))
     values = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "seed": seed}
     write_atomically(file, yaml.safe_dump(values).encode())
     return file
@@ -179,7 +187,7 @@ def cell_key(home: Home, method: Method, seed: int) -> str:
     """Names what a cell is computed from."""
     file = prepare(home, seed, method.wrong)
     federation = read_federation(file, method.settings, run_name(method, seed))
-    return key_of(file.read_text(encoding="utf-8"), method.settings, digest(base_folder(federation.base)), method.wrong)
+    return key_of(federation, client_folder(file), digest(base_folder(federation.base)))
 
 
 def run_cell(home: Home, method: Method, seed: int) -> list[RoundRecord]:

@@ -17,8 +17,8 @@ WHAT: tuple[Literal["personal"], Literal["cluster"]] = ("personal", "cluster")
 
 
 def points(cell: Cell, against: Against, what: Literal["personal", "cluster"]) -> tuple[list[float], list[float]]:
-    """A curve: rounds or megabytes handed over so far, and the mean held-out loss."""
-    sent = [total / 1e6 for total in accumulate(cell.bytes_up)]
+    """A curve: rounds or megabytes sent so far, and the mean held-out loss."""
+    sent = [total / 1e6 for total in accumulate(up + down for up, down in zip(cell.bytes_up, cell.bytes_down, strict=True))]
     return list(range(1, len(sent) + 1)) if against == "rounds" else sent, list(getattr(cell, what))
 
 
@@ -30,7 +30,7 @@ def draw(cells: Sequence[Cell], against: Against, out: Path) -> None:
         for cell in cells:
             axis.plot(*points(cell, against, what), marker="o", markersize=3, label=cell.method)
         axis.set_title(title)
-        axis.set_xlabel("round" if against == "rounds" else "MB handed over by all clients")
+        axis.set_xlabel("round" if against == "rounds" else "MB sent both ways, all clients")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("mean held-out loss")
     axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

@@ -61,7 +61,7 @@ def quality(home: Home, federation: Federation, record: RoundRecord) -> Quality:
     common |= {"pictures": PICTURES, "seed": federation.seed}
     clients = {c: who.group for c, who in record.clients.items() if who.personal is not None and who.group is not None}
     timesteps = federation.evaluation.timesteps
-    personal = {c: AssessJob(**common, model=record.model_of(c), style=group, timesteps=timesteps) for c, group in clients.items()}
+    personal = {c: AssessJob(**common, model=record.model_of(c), style=group, who=c, timesteps=timesteps) for c, group in clients.items()}
     of = {style: speaker(record, style) for style in USERS}
     hybrids: dict[tuple[str, str, str], DrawJob] = {}
     for first, second in combinations(USERS, 2):

@@ -114,11 +114,14 @@ def points_of(home: Home, federation: Federation, record: RoundRecord, generic: 
     real = real_features(sorted(set(groups.values())))
     common = {"base": str(base_folder(federation.base)), "base_digest": record.base, "precision": federation.precision}
     common |= {"pictures": PICTURES, "steps": STEPS, "guidance": GUIDANCE, "seed": federation.seed}
-    waiting = {(*ALONE, c): scheduled(commit, DrawJob(**common, model=record.model_of(c), style=s), drawn) for c, s in groups.items()}
+    waiting = {
+        (*ALONE, c): scheduled(commit, DrawJob(**common, model=record.model_of(c), style=s, who=c), drawn) for c, s in groups.items()
+    }
     for variant, done in splits():
         for c, style in groups.items():
-            known = {"model": record.model_of(c), "style": style, "early": early[c], "generic": generic if variant == "generic" else None}
-            waiting[variant, done, c] = scheduled(commit, SplitJob(**common, **known, done=done), drawn_split)
+            known = {"model": record.model_of(c), "style": style, "who": c, "early": early[c], "done": done}
+            job = SplitJob(**common, **known, generic=generic if variant == "generic" else None)
+            waiting[variant, done, c] = scheduled(commit, job, drawn_split)
     made: dict[tuple[Variant, int], dict[str, Manifest]] = defaultdict(dict)
     for (variant, done, c), result in waiting.items():
         made[variant, done][c] = result()

@@ -8,7 +8,7 @@ from data.home import Home
 from data.records import bound
 from data.store import write_atomically
 from flows.benchmarks import plots
-from flows.benchmarks.cells import Cell, Table, measured
+from flows.benchmarks.cells import Cell, Table, computing, measured
 from flows.benchmarks.comparison import PLAIN, best, difference, markdown, plain_of, qualities
 from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, Method, cell_key, run_cell, run_name
 from flows.benchmarks.quality import quality
@@ -28,7 +28,8 @@ class Suite:
         found = table.find(method.name, seed, key)
         if found is None or (assess and found.quality is None):
             records = run_cell(self.home, method, seed)
-            found = found or measured(method.name, method.question, seed, key, records)
+            store, name = self.home.server(), run_name(method, seed)
+            found = found or measured(method.name, method.question, seed, key, records, [computing(store, name, r) for r in records])
             if assess:
                 found = replace(found, quality=quality(self.home, bound(self.home.server(), run_name(method, seed)), records[-1]))
             table.add(found)

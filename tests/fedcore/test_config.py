@@ -165,7 +165,18 @@ def test_other_methods_say_which_ones_do(method: str) -> None:
     ("values", "reason"),
     [
         ({"aggregation": {"method": "svd", "server": {"method": "adam"}}}, "server works on factors, which 'svd' makes anew every round"),
+        (
+            {"aggregation": {"method": "hetlora", "server": {"method": "adam"}}, "interaction": {"method": "none"}},
+            "server works on factors, which 'hetlora' makes anew every round; use one of fedavg",
+        ),
+        ({"aggregation": {"method": "fedavg", "server": {"method": "adam"}}}, "interaction.method 'similarity' makes anew"),
         ({"aggregation": {"method": "fedsa"}}, "set interaction.method to 'none'"),
+        (
+            {"aggregation": {"method": "fedsa"}, "interaction": {"method": "none"}, "personal": {"method": "last"}},
+            "set clustering.on to 'requirements'",
+        ),
+        ({"clustering": {"method": "alone"}}, "'alone' is local training only: set interaction.method to 'none'"),
+        ({"clients": [f"c{i}" for i in range(2001)]}, "compares each of the 2001 clients with every other one"),
         (
             {"aggregation": {"method": "fedsa"}, "interaction": {"method": "none"}, "personal": {"method": "ditto"}},
             "personal.method to 'last'",

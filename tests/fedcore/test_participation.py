@@ -41,7 +41,14 @@ def test_with_a_period_each_client_comes_and_goes_at_its_own_hours() -> None:
     assert len({tuple(reachable(c, n, habits, 0) for n in range(8)) for c in CLIENTS}) > 4
 
 
-def test_nobody_is_asked_where_nobody_is_online() -> None:
+@pytest.mark.parametrize(("available", "period"), [(0.6, 4), (0.1, 4), (0.35, 7)])
+def test_the_share_of_the_time_holds_over_clients_where_a_period_cannot_be_divided_so(available: float, period: int) -> None:
+    habits, many = replace(ALWAYS, available=available, period=period), [f"c{i}" for i in range(2000)]
+    assert sum(reachable(c, 1, habits, 0) for c in many) / 2000 == pytest.approx(available, abs=0.03)
+
+
+def test_all_are_asked_where_nobody_is_online() -> None:
+    assert asked(["a", "b"], 1, replace(ALWAYS, available=1e-9), 0) == ["a", "b"]
     assert asked([], 1, ALWAYS, 0) == []
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from data.federations import client_folder
 from data.home import Home
 from data.records import ClientRecord, ClusterRecord, RoundRecord
 from data.store import Ref
 from fedcore.statistics import Interval
 from flows.benchmarks.cells import Cell, Table, measured
 from flows.benchmarks.comparison import best, difference, markdown, qualities, reached
-from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, cell_key, run_name
+from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, cell_key, prepare, run_name
 from flows.benchmarks.plots import bars, draw, points, sensitivities
 from flows.benchmarks.quality import Quality
 from flows.benchmarks.suite import shortlist
@@ -38,7 +39,7 @@ def record(number: int, losses: dict[str, float], groups: str = "xxy", clusters:
 
 
 def cell(method: str, question: str, records: list[RoundRecord], seed: int = 0) -> Cell:
-    return measured(method, question, seed, "k", records)
+    return measured(method, question, seed, "k", records, [3.0] * len(records))
 
 
 PLAIN = cell("fedavg", "who", [record(n, dict.fromkeys("abc", loss)) for n, loss in ((1, 0.9), (2, 0.8), (3, 0.7))])
@@ -61,7 +62,7 @@ def test_a_cell_says_how_far_and_how_soon() -> None:
 def test_tables_hold_every_cell_best_first() -> None:
     lines = [line for line in markdown([PLAIN, BETTER], [PLAIN]).splitlines() if line.startswith("| `")]
     assert [line.split("`")[1] for line in lines] == ["better", "fedavg"]
-    assert "| 0.6000 | 0.700 | -0.1000 [-0.2000, +0.0000] | 0.7000 | 2 | 4 | 6 | 1.00 | 0.20 | 9 |" in lines[0]
+    assert "| 0.6000 | 0.700 | -0.1000 [-0.2000, +0.0000] | 0.7000 | 2 | 8 | 12 | 1.00 | 0.20 | 9 |" in lines[0]
 
 
 def test_the_table_keeps_cells_as_they_are_and_finds_only_those_of_the_same_key(tmp_path: Path) -> None:
@@ -84,11 +85,14 @@ def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path) ->
     keys = {cell_key(home, winner, 0), cell_key(home, winner, 1), *(cell_key(home, other, 0) for other in others)}
     assert len(keys) == 5
     assert cell_key(home, winner, 0) in keys
+    table = client_folder(prepare(home, 0)) / "b01.parquet"
+    table.write_bytes((client_folder(prepare(home, 1)) / "b01.parquet").read_bytes())
+    assert cell_key(home, winner, 0) not in keys
 
 
 def test_curves_go_by_rounds_or_by_what_was_handed_over(tmp_path: Path) -> None:
     assert points(BETTER, "rounds", "personal") == ([1, 2, 3], [pytest.approx(v) for v in (0.8, 0.7, 0.6)])
-    assert points(BETTER, "bytes", "cluster")[0] == [2.0, 4.0, 6.0]
+    assert points(BETTER, "bytes", "cluster")[0] == [4.0, 8.0, 12.0]
     draw([PLAIN, BETTER], "bytes", tmp_path / "curves")
     assert (tmp_path / "curves.png").stat().st_size > 5000
     svg = (tmp_path / "curves.svg").read_text()

@@ -71,13 +71,16 @@ def test_one_wish_may_move_every_cluster_but_no_training_of_its_round(home: Home
     assert found == of_round | EVALUATED | LATER | {"2 cluster"}
 
 
+ADAM = {"aggregation": {"method": "fedavg", "server": {"method": "adam"}}}
+
+
 @pytest.mark.parametrize(
     ("values", "stage", "owner", "adds"),
     [
         ({"clustering": {"on": "adapters"}}, "train", "c3", {"1 cluster"}),
         ({"clustering": {"method": "ifca", "k": 2, "warmup": 0}}, "evaluate", "c3", {"2 cluster"} | STARTS),
         ({"personal": {"method": "ditto"}}, "train", "c3", {"2 train c3"}),
-        ({"aggregation": {"method": "fedavg", "server": {"method": "adam"}}}, "aggregate", "cluster 1", {"2 aggregate cluster 1"}),
+        ({**ADAM, "interaction": {"method": "none"}}, "aggregate", "cluster 1", {"2 aggregate cluster 1"}),
     ],
 )
 def test_methods_that_look_further_back_are_followed(

@@ -85,6 +85,10 @@ def of_another_rank(adapter: Adapter) -> bytes:
     return adapters.to_bytes({n: Layer(layer.a[:2], layer.b[:, :2], 1.0) for n, layer in adapter.items()})
 
 
+def of_another_scale(adapter: Adapter) -> bytes:
+    return adapters.to_bytes({n: Layer(layer.a, layer.b, 3.0) for n, layer in adapter.items()})
+
+
 def far_too_large(adapter: Adapter) -> bytes:
     return save({"padding": torch.zeros(10_000_000)})
 
@@ -95,6 +99,7 @@ def far_too_large(adapter: Adapter) -> bytes:
         (with_nan, "not finite"),
         (without_a_layer, "is missing"),
         (of_another_rank, "expected"),
+        (of_another_scale, "has scale 3, was sent with 1"),
         (far_too_large, "bytes, at most"),
         (lambda _: b"\x80\x04\x95 a pickle", "not a safetensors file"),
     ],

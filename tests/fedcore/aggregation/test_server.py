@@ -49,3 +49,15 @@ def test_a_factor_that_nobody_trained_does_not_move() -> None:
     made, _ = stepped(before, mean, {}, Step("yogi", lr=0.1, beta1=0.9, beta2=0.99, tau=1e-3))
     assert torch.equal(made["l"].a.float(), before["l"].a)
     assert not torch.equal(made["l"].b.float(), before["l"].b)
+
+
+def test_momentum_of_an_earlier_round_does_not_move_a_factor_that_is_frozen_now() -> None:
+    step = Step("momentum", lr=1.0, beta1=0.9, beta2=0.99, tau=1e-3)
+    before = {"l": random_layer(5, 4, 2, 0)}
+    first, state = stepped(before, {"l": Layer(before["l"].a, before["l"].b + 1)}, {}, step, "b")
+    second, after = stepped(first, {"l": Layer(first["l"].a + 1, first["l"].b)}, state, step, "a")
+    assert torch.equal(second["l"].b, first["l"].b)
+    assert not torch.equal(second["l"].a, first["l"].a)
+    assert torch.equal(after["l.b.m"], state["l.b.m"])
+    third, _ = stepped(second, {"l": Layer(second["l"].a, second["l"].b + 1)}, after, step, "b")
+    torch.testing.assert_close(third["l"].b - second["l"].b.double(), torch.full((5, 2), 1.9, dtype=torch.float64))
