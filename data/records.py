@@ -43,8 +43,8 @@ class TrainingRecord(BaseModel):
 class ClientRecord(BaseModel):
     """One client in one round: `data` is the digest it enrolled with, `failed` why it was left out; losses are means of splits.
 
-    Its personal model is `personal` and what stands `beside` it, added up, with the `share`; what is lacking to one is its
-    cluster's adapter. `upload` is what it handed over for aggregation.
+    Its personal model is `personal` and what stands `beside` it, added up, with the `share`; what is lacking to one is what it is
+    `mixed` with: of its cluster's adapter what a client of its rank gets. `upload` is what it handed over for aggregation.
     `by_cluster` are the losses of the clusters' adapters on its tuning pictures. Who was not `asked` is neither trained nor left out.
     """
 
@@ -59,6 +59,7 @@ class ClientRecord(BaseModel):
     upload: Ref | None = None
     personal: Ref | None = None
     beside: tuple[Ref, ...] = ()
+    mixed: tuple[Ref, ...] = ()
     share: Annotated[float, Field(ge=0, le=1)] = 1.0
     training: TrainingRecord | None = None
     tune: dict[str, float | None] | None = None
@@ -115,9 +116,7 @@ class RoundRecord(BaseModel):
         who = self.clients[client]
         if who.personal is None:
             return ()
-        common = self.clusters.get(-1 if who.cluster is None else who.cluster)
-        share = 1.0 if common is None else who.share
-        parts = [(share, ref) for ref in (who.personal, *who.beside)] + ([(1 - share, common.adapter)] if common else [])
+        parts = [(who.share, ref) for ref in (who.personal, *who.beside)] + [(1 - who.share, ref) for ref in who.mixed]
         return tuple((weight, ref) for weight, ref in parts if weight > 0)
 
     def mean(self, what: str, split: str) -> float:

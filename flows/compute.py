@@ -9,7 +9,7 @@ from data.records import RoundRecord, bound, read_round, write_round
 from fedcore.errors import ConfigError
 from fedcore.prompts import requirement_dims
 from flows.joining import aggregate_all, cluster_job, interact_job
-from flows.plan import clients_of, clusters_before, needed_afterwards, sent_to, train_job, without_rank
+from flows.plan import bytes_sent, clients_of, clusters_before, mixed_with, sent_to, train_job, without_rank
 from flows.progress import watcher
 from flows.record import (
     client_record,
@@ -98,10 +98,10 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     fixed = {"timesteps": f.evaluation.timesteps, "seed": f.seed}
     plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(trained)], pictures, problem=losses)
     parts = {c: personal_parts(jobs[c], trained[c]) for c in sorted(trained)}
+    mixed = mixed_with(stages, clusters, placed, present, base)
     seen = {c: whole if f.evaluation.others else {placed[c]: whole[placed[c]]} for c in parts}
     tests = [
-        EvaluateJob(clusters=seen[c], cluster=placed[c], personal=of, mixes=f.personal.method == "mixture", **fixed, **identity[c])
-        for c, of in parts.items()
+        EvaluateJob(clusters=seen[c], cluster=placed[c], personal=of, mixed=mixed[c], **fixed, **identity[c]) for c, of in parts.items()
     ]
     evaluated = stages.clients(evaluate, tests, pictures, problem=measured(plain))
     failed |= {c: o.reason for outcomes in (plain, evaluated) for c, o in outcomes.items() if o.status != "ok"}
@@ -117,7 +117,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
         round=number,
         base=base["base_digest"],
         clients={
-            c: client_record(enrolled[c], placed.get(c), jobs.get(c), trained.get(c), scores.get(c, {}), failed.get(c))
+            c: client_record(enrolled[c], placed.get(c), jobs.get(c), trained.get(c), mixed.get(c, ()), scores.get(c, {}), failed.get(c))
             if c in enrolled
             else not_asked(earlier_records.get(c))
             for c in f.clients
@@ -131,8 +131,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
         silhouette=clustered.record["silhouette"],
         bytes_up=sum(m.outputs["adapter"].bytes for m in trained.values())
         + sum(r.bytes for c, r in requirements.items() if earlier.get(c) is None),
-        bytes_down=sum(ref.bytes for c in sent for ref in (sent[c].start, *sent[c].beside))
-        + sum(ref.bytes for c in parts for ref in needed_afterwards(f, whole, placed[c])),
+        bytes_down=sum(bytes_sent(f, c, sent[c], mixed.get(c, ()), whole, before) for c in sent),
         seconds=time.monotonic() - began,
         finished=time.time(),
     )

@@ -1,9 +1,10 @@
 """What follows from the configuration for each client of a round: whether it is asked, what it is sent, what it is asked to train."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from data.records import RoundRecord, bound, rounds
+from data.records import ClusterRecord, RoundRecord, bound, rounds
 from data.store import Ref
 from fedcore.clustering import BY_LOSS, drawn
 from fedcore.config import Federation
@@ -13,7 +14,7 @@ from fedcore.seeds import derive
 from flows.stages import Stages
 from tasks.assign import AssignJob, assign
 from tasks.enrol import Enrolment
-from tasks.start import StartJob, start
+from tasks.start import DivideJob, StartJob, divide, start
 from tasks.train import TrainJob
 
 
@@ -66,21 +67,51 @@ def sent_to(
 ) -> dict[str, Sent]:
     """What each client is sent: its cluster's adapter divided for its rank, in the first round a fresh one."""
     f, out, made = stages.federation, dict[str, Sent](), dict[tuple[int | None, int], Sent]()
-    seed = derive(f.seed, "start", stages.number) if f.aggregation.rule.split == "fresh" and before else f.seed
     for client in sorted(present):
         rank, home = f.adapter.rank_of(present[client].device), homes.get(client)
         if (home, rank) not in made:
             of = before.clusters[home] if before and home is not None else None
-            job = StartJob(
-                adapter=of.own if of else other_run_s(stages), split=f.aggregation.rule.split, rank=rank, scale=f.adapter.scale_of(rank),
-                target=f.adapter.target, seed=seed, **base,
-            )  # fmt: skip
+            job = StartJob(adapter=of.own if of else other_run_s(stages), **_division(f, rank, stages.number if before else None), **base)
             who = f"rank {rank}" if home is None else f"cluster {home} rank {rank}"
             outputs = stages.run(start, job, who).outputs
             tail, others = outputs.get("tail"), of.beside if of else None
             made[home, rank] = Sent(outputs["start"], tuple(filter(None, (tail, others))), tail)
         out[client] = made[home, rank]
     return out
+
+
+def _division(f: Federation, rank: int, number: int | None) -> dict[str, Any]:
+    """How an adapter is divided for clients of a rank, to begin round `number` with it; None: the first."""
+    rule = f.aggregation.rule
+    seed = f.seed if number is None or rule.split != "fresh" else derive(f.seed, "start", number)
+    return {"split": rule.split, "rank": rank, "scale": f.adapter.scale_of(rank), "target": f.adapter.target, "seed": seed}
+
+
+def mixed_with(
+    stages: Stages, clusters: Mapping[int, ClusterRecord], placed: Mapping[str, str], present: Mapping[str, Enrolment], base: dict[str, str]
+) -> dict[str, tuple[Ref, ...]]:
+    """What each client mixes its own model with, where it does: its cluster's new adapter as it will be sent to it next."""
+    f, made = stages.federation, dict[tuple[str, int], tuple[Ref, ...]]()
+    if f.personal.method != "mixture":
+        return dict.fromkeys(placed, ())
+    ranks = {c: f.adapter.rank_of(present[c].device) for c in placed}
+    for home, rank in sorted({(placed[c], ranks[c]) for c in placed}):
+        of = clusters[int(home)]
+        job = DivideJob(adapter=of.own, **_division(f, rank, stages.number + 1), **base)
+        outputs = stages.run(divide, job, f"cluster {home} rank {rank}").outputs
+        fresh = f.aggregation.rule.split == "fresh"  # it has no update yet
+        made[home, rank] = tuple(filter(None, (None if fresh else outputs["start"], outputs.get("tail"), of.beside)))
+    return {c: made[placed[c], ranks[c]] for c in placed}
+
+
+def bytes_sent(
+    f: Federation, client: str, sent: Sent, mixed: Sequence[Ref], clusters: Mapping[str, Ref], before: RoundRecord | None
+) -> int:
+    """To one client: what it begins with, unless it has that already; what it mixes with, or needs to choose its cluster by."""
+    known = before.clients.get(client) if before else None
+    had = {ref.sha256 for ref in known.mixed} if known else set()
+    new = {ref.sha256: ref.bytes for ref in (sent.start, *sent.beside, *mixed) if ref.sha256 not in had}
+    return sum(new.values()) + (sum(ref.bytes for ref in clusters.values()) if f.clustering.method == BY_LOSS else 0)
 
 
 def other_run_s(stages: Stages) -> Ref | None:
@@ -117,13 +148,6 @@ def train_job(f: Federation, client: str, sent: Sent, number: int, before: Round
         seed=f.seed,
         **identity,
     )
-
-
-def needed_afterwards(f: Federation, clusters: Mapping[str, Ref], home: str) -> list[Ref]:
-    """What a client needs of a round's results for itself: to choose its cluster, or to mix its own model with its cluster's."""
-    if f.clustering.method == BY_LOSS:
-        return list(clusters.values())
-    return [clusters[home]] if f.personal.method == "mixture" else []
 
 
 def without_rank(f: Federation, present: dict[str, Enrolment]) -> dict[str, str]:

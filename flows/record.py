@@ -72,7 +72,13 @@ def losses_by_split(plain: Manifest | None, measured: Manifest | None) -> dict[s
 
 
 def client_record(
-    e: Enrolment, cluster: str | None, job: TrainJob | None, trained: Manifest | None, scores: dict[str, Any], failed: str | None
+    e: Enrolment,
+    cluster: str | None,
+    job: TrainJob | None,
+    trained: Manifest | None,
+    mixed: tuple[Ref, ...],
+    scores: dict[str, Any],
+    failed: str | None,
 ) -> ClientRecord:
     """What the round's record keeps of one client that was asked."""
     out = ClientRecord(data=e.digest, samples=e.samples, device=e.device, group=e.group, failed=failed)
@@ -85,11 +91,12 @@ def client_record(
             "upload": trained.outputs["adapter"],
             "personal": personal,
             "beside": tuple(beside),
+            "mixed": mixed,
             "training": TrainingRecord.model_validate(trained.record),
             "tune": scores.get("tune"),
             "test": scores.get("test"),
             "by_cluster": scores.get("by_cluster", {}),
-            "share": scores.get("share", 1.0),
+            "share": scores.get("share", 0.5 if mixed else 1.0),
         }
     )
 

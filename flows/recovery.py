@@ -27,7 +27,9 @@ from fedcore.config import Federation
 from fedcore.errors import InputError
 from flows.pools import tag
 
-STAGES = ("encode", "assign", "start", "train", "cluster", "aggregate", "interact", "baseline", "gallery", "evaluate", "publish")
+STAGES = (
+    "encode", "assign", "start", "train", "cluster", "aggregate", "interact", "divide", "baseline", "gallery", "evaluate", "publish",
+)  # fmt: skip
 """In the order in which a round runs them."""
 Edges = dict[str, tuple[str, ...]]
 THEN: Edges = {
@@ -37,7 +39,8 @@ THEN: Edges = {
     "train": ("aggregate", "evaluate"),
     "cluster": ("aggregate", "interact"),
     "aggregate": ("interact",),
-    "interact": ("gallery", "evaluate"),
+    "interact": ("divide", "gallery", "evaluate"),
+    "divide": ("evaluate",),
 }
 """Which stages of the same round read what a stage made."""
 NEXT: Edges = {"cluster": ("assign", "cluster"), "interact": ("start",)}

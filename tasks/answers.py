@@ -67,7 +67,7 @@ def losses(manifest: Manifest, job: ClientJob) -> str | None:
     if isinstance(job, EvaluateJob):
         by_cluster = manifest.record.get("by_cluster")
         share = manifest.record.get("share")
-        if not isinstance(share, float) or share not in (SHARES if job.mixes else (1.0,)):
+        if not isinstance(share, float) or share not in (SHARES if job.mixed else (1.0,)):
             return "its share of its own adapter is none that was asked for"
         if not isinstance(by_cluster, Mapping) or not set(by_cluster) <= set(job.clusters) or not all(map(_loss, by_cluster.values())):
             return "its losses of the clusters' adapters are not as asked"

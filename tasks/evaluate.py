@@ -34,22 +34,22 @@ class BaselineJob(ClientJob):
 class EvaluateJob(BaselineJob):
     """`clusters` are the adapters to measure by cluster id, `cluster` is the client's own among them.
 
-    `personal` are the parts of its personal model, which are added up; with `mixes` its tuning pictures choose how much of
-    them it holds beside its cluster's adapter.
+    `personal` are the parts of its personal model, which are added up; where it is `mixed` with something of its cluster's
+    adapter, the tuning pictures choose how much of both it holds.
     """
 
     stage: ClassVar[str] = "evaluate"
-    stage_version: ClassVar[int] = 3
+    stage_version: ClassVar[int] = 4
 
     clusters: dict[str, Ref]
     cluster: str
     personal: tuple[Ref, ...]
-    mixes: bool = False
+    mixed: tuple[Ref, ...] = ()
 
     def mixture(self, share: float) -> Model:
-        """So much of the personal parts, and for the rest the cluster's adapter."""
-        own = tuple((share, ref) for ref in self.personal)
-        return tuple(part for part in (*own, (1 - share, self.clusters[self.cluster])) if part[0] > 0)
+        """So much of the personal parts, and for the rest what they are mixed with."""
+        parts = [(share, ref) for ref in self.personal] + [(1 - share, ref) for ref in self.mixed]
+        return tuple(part for part in parts if part[0] > 0)
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,9 @@ def measure(job: EvaluateJob) -> Made:
     pictures = Measured.of(job)
     found = pictures.losses({f"cluster-{i}": ((1.0, ref),) for i, ref in sorted(job.clusters.items())})
     share = 1.0
-    if job.mixes:
-        tried = pictures.losses({str(s): job.mixture(s) for s in SHARES if s > 0}, ["tune"]).get("tune", {})
-        known = {float(s): loss for s, loss in tried.items()}
-        share = best_share({0.0: found["tune"][f"cluster-{job.cluster}"], **known} if known else {})
+    if job.mixed:
+        tried = pictures.losses({str(s): job.mixture(s) for s in SHARES}, ["tune"]).get("tune", {})
+        share = best_share({float(s): loss for s, loss in tried.items()})
     personal = pictures.losses({"personal": job.mixture(share)})
     record: dict[str, Any] = {}
     for split, of in found.items():

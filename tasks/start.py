@@ -1,4 +1,7 @@
-"""Start: what clients of one rank begin a round with: their cluster's adapter, divided for that rank; in the first round a fresh one."""
+"""Start: what clients of one rank begin a round with: their cluster's adapter, divided for that rank; in the first round a fresh one.
+
+Divide: the same of a round's own result, for those who mix it with what they made of the last one.
+"""
 
 from typing import ClassVar
 
@@ -26,6 +29,12 @@ class StartJob(BaseJob):
     seed: int
 
 
+class DivideJob(StartJob):
+    """What clients of one rank will begin the next round with."""
+
+    stage: ClassVar[str] = "divide"
+
+
 def compute(job: StartJob) -> Made:
     """`start`, and where something stands frozen beside it `tail`; in the record the share of ‖Δ‖²_F that is in neither."""
     from fedcore import adapters
@@ -46,5 +55,12 @@ def compute(job: StartJob) -> Made:
 @task(name="start", task_run_name="start {label}", retries=1, **STAGE)
 def start(job: StartJob, label: str) -> Manifest:  # noqa: ARG001 the label is for people
     """What clients of one rank begin with."""
+    manifest: Manifest = in_worker(commit, job, compute)
+    return manifest
+
+
+@task(name="divide", task_run_name="divide {label}", retries=1, **STAGE)
+def divide(job: DivideJob, label: str) -> Manifest:  # noqa: ARG001 the label is for people
+    """What clients of one rank get of a round's result."""
     manifest: Manifest = in_worker(commit, job, compute)
     return manifest

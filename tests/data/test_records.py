@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from data.records import (
     ClientRecord,
-    ClusterRecord,
     RoundRecord,
     TrainingRecord,
     bind,
@@ -169,20 +168,18 @@ def test_a_round_without_tuning_losses_is_no_champion_where_another_has_some() -
     assert champion([record(1), record(2)]).round == 1
 
 
-def test_a_personal_model_is_its_parts_and_what_is_lacking_to_one_of_its_cluster_s_adapter() -> None:
-    own, beside, common = (Ref(uri=f"blobs/{x}", sha256=x * 64, kind="x", bytes=1) for x in "abc")
-    cluster = ClusterRecord(members=["k"], adapter=common, own=common, rank=1, aggregation_error=None)
+def test_a_personal_model_is_its_parts_and_what_is_lacking_to_one_of_what_it_is_mixed_with() -> None:
+    own, beside, common, rest = (Ref(uri=f"blobs/{x}", sha256=x * 64, kind="x", bytes=1) for x in "abcd")
 
     def model(**values: Any) -> object:
-        return record(clients={"k": ClientRecord(cluster=3, **values)}, clusters={3: cluster}).model_of("k")
+        return record(clients={"k": ClientRecord(cluster=3, **values)}).model_of("k")
 
     assert model() == ()
     assert model(personal=own) == ((1.0, own),)
     assert model(personal=own, beside=(beside,)) == ((1.0, own), (1.0, beside))
-    assert model(personal=own, beside=(beside,), share=0.25) == ((0.25, own), (0.25, beside), (0.75, common))
-    assert model(personal=own, share=0.0) == ((1.0, common),)
-    gone = record(clients={"k": ClientRecord(cluster=7, personal=own, share=0.25)}, clusters={3: cluster})
-    assert gone.model_of("k") == ((1.0, own),)
+    assert model(personal=own, beside=(beside,), mixed=(common,), share=0.25) == ((0.25, own), (0.25, beside), (0.75, common))
+    assert model(personal=own, mixed=(common, rest), share=0.0) == ((1.0, common), (1.0, rest))
+    assert model(personal=own, mixed=(common,)) == ((1.0, own),)
 
 
 def test_a_damaged_configuration_or_record_is_named_with_what_to_do(tmp_path: Path) -> None:
