@@ -25,10 +25,10 @@ VERSION = 3
 def examples(client: Client, base: BaseModel, *, home: Home) -> dict[Split, Examples]:
     """Latents and prompt encodings by split, in the table's order.
 
-    The cache's key is the client's digest, the base's digest and the version of this transform; rows are kept by their
+    The cache's key is the client's digest, the base's digest and precision, and the version of this transform; rows are kept by their
     index in the table, so a picture can never be paired with another one's caption.
     """
-    key = hashlib.sha256(f"{VERSION} {client.digest} {base.digest}".encode()).hexdigest()
+    key = hashlib.sha256(f"{VERSION} {client.digest} {base.digest} {base.dtype}".encode()).hexdigest()
     path = home.private(client.id) / f"encoded-{base.digest[:16]}-{key[:32]}.safetensors"
     cached = _cached(path)
     if cached is None:

@@ -41,7 +41,7 @@ class _Course(BaseModel):
 
 
 class _About(BaseModel):
-    """The metadata; `done` steps, `seed` of the noise (a request only)."""
+    """The metadata; `done` steps, `seed` of the noise, `early` the adapter that took them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,6 +51,7 @@ class _About(BaseModel):
     course: _Course
     done: Annotated[int, Field(ge=0)]
     seed: int
+    early: Annotated[str, Field(max_length=64)]
     values: str
 
 
@@ -65,11 +66,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Handover:
-    """A picture on its way (one row), with the course that it must go on with."""
+    """A picture on its way (one row), with the course that it must go on with; `early` is the digest of the adapter so far."""
 
     course: Course
     seed: int
     state: State
+    early: str
 
 
 def write_request(path: Path, base: Base, request: Request) -> int:
@@ -77,7 +79,7 @@ def write_request(path: Path, base: Base, request: Request) -> int:
     tensors: dict[str, Tensor] = {} if request.prompt is None else {"tokens": request.prompt.tokens}
     if request.prompt is not None and request.prompt.pooled is not None:
         tensors["pooled"] = request.prompt.pooled
-    return _write(path, "request", base, request.course, 0, request.seed, tensors or {"silent": torch.zeros(1)})
+    return _write(path, "request", base, request.course, 0, request.seed, "", tensors or {"silent": torch.zeros(1)})
 
 
 def read_request(path: Path, base: Base) -> Request:
@@ -99,7 +101,7 @@ def read_request(path: Path, base: Base) -> Request:
 def write_handover(path: Path, base: Base, handover: Handover) -> int:
     """Bytes written."""
     tensors = {"latents": handover.state.latents, **{f"memory/{name}": value for name, value in handover.state.memory.items()}}
-    return _write(path, "latents", base, handover.course, handover.state.done, handover.seed, tensors)
+    return _write(path, "latents", base, handover.course, handover.state.done, handover.seed, handover.early, tensors)
 
 
 def read_handover(path: Path, base: Base) -> Handover:
@@ -117,12 +119,14 @@ def read_handover(path: Path, base: Base) -> Handover:
     memory = remembered_shapes(base, course.scheduler, course.steps, tuple(like.shape), about.done)
     _insist_on_shapes(path, tensors, want | {f"memory/{name}": shape for name, shape in memory.items()})
     found = {name.removeprefix("memory/"): value for name, value in tensors.items() if name != "latents"}
-    return Handover(course, about.seed, State(tensors["latents"], about.done, found))
+    if "_step_index" in found and found["_step_index"].item() != about.done:
+        raise HandoverRefused(f"remembers step {found['_step_index'].item()}, but says that {about.done} are done", at=path)
+    return Handover(course, about.seed, State(tensors["latents"], about.done, found), about.early)
 
 
-def _write(path: Path, kind: str, base: Base, course: Course, done: int, seed: int, tensors: Mapping[str, Tensor]) -> int:
+def _write(path: Path, kind: str, base: Base, course: Course, done: int, seed: int, early: str, tensors: Mapping[str, Tensor]) -> int:
     values = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
-    about = {"format": FORMAT, "kind": kind, "base": base.digest, "course": asdict(course), "done": done, "seed": seed}
+    about = {"format": FORMAT, "kind": kind, "base": base.digest, "course": asdict(course), "done": done, "seed": seed, "early": early}
     blob = serialised(values, {KEY: json.dumps(about | {"values": _digest(about, values)}, sort_keys=True)})
     write_atomically(path, blob)
     return len(blob)
@@ -156,7 +160,9 @@ def _read(path: Path, kind: str, base: Base) -> tuple[_About, dict[str, Tensor]]
             f"made with another base ({about.base[:12]!a}) than the one here ({base.digest[:12]}); both sides must have the same", at=path
         )
     plain = {name: value for name, value in about.model_dump(mode="json").items() if name != "values"}
-    if any(value.dtype == torch.bfloat16 for value in values.values()) or _digest(plain, values) != about.values:
+    if odd := sorted(name for name, value in values.items() if value.dtype not in (torch.float32, torch.float64, torch.int64)):
+        raise HandoverRefused(f"{odd[0][:60]!a} holds numbers of a kind that none here are", at=path)
+    if _digest(plain, values) != about.values:
         raise HandoverRefused("its values are not those that it was written with; ask for it again", at=path)
     if not all(bool(torch.isfinite(value).all()) for value in values.values()):
         raise HandoverRefused("holds values that are not finite", at=path)

@@ -15,7 +15,7 @@ from fedcore.errors import TableError
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 STORED_AS_IS = {".png": b"\x89PNG", ".jpg": b"\xff\xd8", ".jpeg": b"\xff\xd8"}
-LARGEST_SIDE = 1024  # pixels; what is larger or not PNG/JPEG is stored again as PNG of this size at most
+SHORTER_SIDE = 1024  # pixels, what the largest bases draw; what is larger, or not PNG or JPEG, is stored again as PNG of this size at most
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,11 @@ def _entries(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
                     raise TableError(f"{jsonl}: line {i} is no JSON object")
                 yield f"{jsonl}: line {i}", entry
     if table.exists():
-        for i, row in enumerate(csv.DictReader(io.StringIO(_text(table))), 2):
+        try:
+            rows = list(csv.DictReader(io.StringIO(_text(table))))
+        except csv.Error as error:
+            raise TableError(f"{table}: cannot be read ({error})") from None
+        for i, row in enumerate(rows, 2):
             yield f"{table}: line {i}", row
 
 
@@ -137,9 +141,10 @@ def _bytes(file: Path) -> bytes:
     """The file's own bytes where PNG or JPEG of sensible size, else the picture stored again as PNG."""
     blob = file.read_bytes()
     upright = opened(blob)  # decodes all of it: a truncated file fails here
-    if blob.startswith(STORED_AS_IS.get(file.suffix.lower(), b"\0")) and max(upright.size) <= LARGEST_SIDE:
+    if blob.startswith(STORED_AS_IS.get(file.suffix.lower(), b"\0")) and min(upright.size) <= SHORTER_SIDE:
         return blob
-    upright.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    by = max(1.0, min(upright.size) / SHORTER_SIDE)
+    width, height = (round(side / by) for side in upright.size)
     out = io.BytesIO()
-    upright.save(out, "PNG")
+    (upright if by == 1 else upright.resize((width, height), Image.Resampling.LANCZOS)).save(out, "PNG")
     return out.getvalue()

@@ -23,6 +23,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 """Of the denoiser's and the text encoders' weights; adapters, autoencoder and all else stay float32."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """`auto`: the first that there is of cuda, mps, cpu."""
+SAMPLER = "sampler"
+"""Of a base's options: the class of the scheduler that its folder names."""
 Shape = tuple[int, int, int]
 """(channels, h, w) of one picture's latents."""
 

@@ -8,10 +8,12 @@ from torch import Tensor
 from fedcore.adapters import Adapter
 from fedcore.base import BaseModel
 from fedcore.injection import merged
+from fedcore.latents import at_most
 from fedcore.seeds import generator
 from fedcore.training import Examples
 
 BATCH = 64
+"""Noisy latents at a time, fewer where they are large."""
 
 
 @torch.no_grad()
@@ -33,7 +35,7 @@ def heldout_losses(base: BaseModel, examples: Examples, adapter: Adapter | None,
     with merged(base.denoiser, adapter):
         if base.denoiser.training:
             base.denoiser.eval()
-        for part in torch.arange(len(times)).split(BATCH):
+        for part in torch.arange(len(times)).split(at_most(BATCH, shape)):
             predicted = base.predict(noisy[part], times[part], prompts.rows(part))
             errors.append((predicted - target[part]).square().mean(dim=(1, 2, 3)))
     return torch.cat(errors).view(n, timesteps).mean(dim=1)

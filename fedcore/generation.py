@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedcore.base import BaseModel, Conditioning
 from fedcore.composition import Parts
-from fedcore.latents import decode
+from fedcore.latents import at_most, decode
 from fedcore.sampling import Course, advance, begin
 
 BATCH = 16
@@ -24,7 +24,7 @@ def generate(
     on_step: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Tensor:
     """uint8 pictures (n, 3, h, w) for n `prompts`; picture i starts from noise drawn with `seeds[i]` alone."""
-    parts = torch.arange(len(seeds)).split(batch)
+    parts = torch.arange(len(seeds)).split(at_most(batch, base.family.shape(base, course.size)))
     pictures = []
     for i, part in enumerate(parts):
         began = begin(base, course, [seeds[int(row)] for row in part])

@@ -1,5 +1,7 @@
 """Between pictures and latents: the autoencoder, with its scale and, where it has one, its shift."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,15 @@ from fedcore.families.common import pixels_per_latent
 
 AT_ONCE = 2**20
 """Pixels that go through the autoencoder together (or one picture): it needs more memory for one than a denoiser for many."""
+
+
+PLACES = 2**14
+"""Places of latents that go through a denoiser together where nothing is trained (or one picture)."""
+
+
+def at_most(batch: int, shape: Sequence[int]) -> int:
+    """`batch`, or as many latents of this shape (channels, h, w) as there is room for."""
+    return max(1, min(batch, PLACES // (shape[1] * shape[2])))
 
 
 @torch.no_grad()

@@ -109,8 +109,8 @@ def alone(adapter: Adapter | None) -> Callable[[int], Parts]:
 
 
 def _guided(base: BaseModel, latents: Tensor, timestep: Tensor, prompts: Conditioning, guidance: float) -> Tensor:
-    """The prediction for latents (n, channels, h, w) at one timestep, guided (arXiv 2207.12598) as the family is."""
-    if not base.family.two_passes:
+    """The prediction for latents (n, channels, h, w) at one timestep, guided (arXiv 2207.12598) as the family is; not at all up to 1."""
+    if not base.family.two_passes or guidance <= 1:
         return base.predict(latents, timestep.expand(len(latents)), prompts, guidance)
     both = nothing(base).times(len(prompts)).followed_by(prompts)
     twice = torch.cat([latents, latents])

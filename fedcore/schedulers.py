@@ -13,8 +13,9 @@ from diffusers import (
 )
 from torch import Tensor
 
-from fedcore.base import BaseModel, Shape
+from fedcore.base import SAMPLER, BaseModel, Shape
 from fedcore.errors import InputError
+from fedcore.families.common import dynamic_shift
 from fedcore.noise import Flow
 
 DIFFUSION = {
@@ -26,8 +27,12 @@ DIFFUSION = {
 FLOW = {"euler": FlowMatchEulerDiscreteScheduler, "dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
 
 
+OWN = {"EulerDiscreteScheduler": "euler", "DPMSolverMultistepScheduler": "dpm++", "UniPCMultistepScheduler": "unipc"}
+"""Names of those that a base's folder may name as its own; for any other one DDIM stands in, which draws the same way with less haste."""
+
+
 def names(base: BaseModel) -> tuple[str, ...]:
-    """The samplers that go with a base, its own one first."""
+    """The samplers that go with a base."""
     return tuple(FLOW if isinstance(base.process, Flow) else DIFFUSION)
 
 
@@ -42,23 +47,25 @@ def insist_on_name(base: BaseModel, name: str | None) -> None:
 
 
 def scheduler(base: BaseModel, name: str | None, steps: int, shape: Shape) -> Any:
-    """A fresh scheduler with its timesteps set; None: the base's own (DDIM, for flows Euler).
+    """A fresh scheduler with its timesteps set; None: the one that the base's folder names, if it is one of these, else DDIM.
+
+    For flows that is Euler. Predicted pictures are never clipped: latents have no such bounds, and diffusers' pipelines do not.
 
     Raises:
         InputError: no such sampler goes with this base.
     """
     insist_on_name(base, name)
-    known = names(base)
-    name = name or known[0]
-    if not isinstance(base.process, Flow):
-        made = DIFFUSION[name].from_config(base.scheduler.config)
-    elif name == known[0]:
-        made = FlowMatchEulerDiscreteScheduler.from_config(base.scheduler.config)
-    else:
-        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": base.process.shift}
-        made = FLOW[name](num_train_timesteps=base.process.length, **flow)
-        made.set_timesteps(steps)
+    flows, config = isinstance(base.process, Flow), base.scheduler.config
+    name = name or ("euler" if flows else OWN.get(base.options.get(SAMPLER, ""), "ddim"))
+    if flows and name != "euler":
+        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": config.shift}
+        made = FLOW[name](num_train_timesteps=config.num_train_timesteps, use_dynamic_shifting=config.use_dynamic_shifting, **flow)
+        made.set_timesteps(steps, **dynamic_shift(base.scheduler, shape))
         return made
+    if flows:
+        made = FlowMatchEulerDiscreteScheduler.from_config(config)
+    else:
+        made = DIFFUSION[name].from_config(config, **({"clip_sample": False} if name == "ddim" else {}))
     base.family.schedule(made, steps, shape)
     return made
 

@@ -222,6 +222,6 @@ def enough_memory() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TooLarge(
-            "the device's memory does not suffice; lower training.batch, raise training.accumulate, or set training.checkpointing: true "
-            f"or precision: bf16 ({str(error).split('. ')[0]})"
+            "the device's memory does not suffice; lower training.batch, raise training.accumulate, set training.checkpointing: true "
+            f"or precision: bf16; or draw fewer or smaller pictures ({str(error).split('. ')[0]})"
         ) from None

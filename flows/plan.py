@@ -145,6 +145,7 @@ def train_job(f: Federation, client: str, sent: Sent, number: int, before: Round
         settings=f.training.in_round(number, steps),
         personal=f.personal,
         round=number,
+        first=known is None or known.upload is None,
         seed=f.seed,
         **identity,
     )

@@ -107,8 +107,11 @@ def commit(job: J, compute: Callable[[J], Made]) -> Manifest:
         return done
     import torch
 
+    from fedcore.training import enough_memory
+
     began = time.monotonic()
-    made = compute(job)
+    with enough_memory():
+        made = compute(job)
     manifest = Manifest(
         stage=job.stage,
         version=job.stage_version,

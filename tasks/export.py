@@ -10,6 +10,7 @@ from data.base.folder import base_folder, family_of
 from data.formats import FORMATS, made_for
 from data.home import Home
 from data.records import Model, RoundRecord, bound
+from fedcore.adapters import single
 from fedcore.errors import InputError
 from tasks._models import load_model
 from tasks.generate import last_round, of_cluster, personal
@@ -17,7 +18,8 @@ from tasks.generate import last_round, of_cluster, personal
 BANK = "bank.json"
 ROUTED = """
 Weights for a prompt, as `fedcore generate --auto` finds them: the softmax of the cosines of its encoded wish
-(`fedcore.prompts.requirement`) with the clusters' `centroid`s, over `temperature`.
+(`fedcore.prompts.requirement`) with the clusters' `centroid`s, over `temperature`;
+those below 0.05 are left out, the others brought to one.
 """
 EXAMPLES = {
     "diffusers": """
@@ -92,7 +94,8 @@ def _write(model: Model, base: str, kind: str, folder: Path) -> None:
     adapter = load_model(model)
     if adapter is None:
         raise InputError("this model is the base itself: there is no adapter to export")
-    FORMATS[kind](adapter, made_for(base, base_folder(base), adapter), folder)
+    small = {name: single(layer) for name, layer in adapter.items()}
+    FORMATS[kind](small, made_for(base, base_folder(base), small), folder)
 
 
 def _write_bank(home: Home, record: RoundRecord, base: str, kind: str, folder: Path, out: Path) -> None:

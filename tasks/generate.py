@@ -102,6 +102,7 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     from fedcore.sampling import Course
     from fedcore.schedulers import insist_on_name
     from fedcore.seeds import derive
+    from fedcore.training import enough_memory
 
     torch.set_num_threads(1)
     base = base_of(home, name)
@@ -114,7 +115,8 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     seeds = [how.seed if i == 0 else derive(how.seed, "further picture", i) for i in range(how.number)]
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
     prompts = encode(base, [prompt]).prompts.times(how.number)
-    pictures = generation.generate(base, course, prompts, COMPOSITIONS[how.compose](parts), seeds=seeds, on_step=on_step)
+    with enough_memory():
+        pictures = generation.generate(base, course, prompts, COMPOSITIONS[how.compose](parts), seeds=seeds, on_step=on_step)
     made_with = [{"weight": w, "style": style, "adapters": [(share, ref.sha256) for share, ref in model]} for w, style, model in chosen]
     about = {"run": name, "round": record.round, "base": record.base, **asdict(how), "styles": made_with}
     write_png(out, pictures, about, prompt if keep else None)
@@ -142,7 +144,7 @@ def models_of(home: Home, record: RoundRecord, base: "BaseModel", who: Who, prom
 
 
 LEAST = 0.05
-"""A cluster that the router gives less takes no part."""
+"""A cluster that the router gives less takes no part, unless none is given more."""
 
 
 def routed(home: Home, record: RoundRecord, base: "BaseModel", prompt: str) -> dict[int, float]:
@@ -152,5 +154,6 @@ def routed(home: Home, record: RoundRecord, base: "BaseModel", prompt: str) -> d
 
     store = home.server()
     bank = load_bank(store, {str(i): cluster.adapter for i, cluster in record.clusters.items()}, record.bank)
-    found = {c: w for c, w in route(bank, requirement(base, prompt, THINGS)).items() if w >= LEAST}
+    weights = route(bank, requirement(base, prompt, THINGS))
+    found = {c: w for c, w in weights.items() if w >= min(LEAST, max(weights.values()))}
     return {c: w / sum(found.values()) for c, w in found.items()}

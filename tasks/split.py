@@ -86,7 +86,8 @@ def begin(
         state = sampling.advance(base, course, state, prompts, plan, until=done, on_step=told)
         for i, (path, request) in enumerate(of):
             file = out / f"{path.stem}{SUFFIX}"
-            begun.append(Begun(file, write_handover(file, base, Handover(course, request.seed, state.rows(slice(i, i + 1))))))
+            mine = Handover(course, request.seed, state.rows(slice(i, i + 1)), model[0][1].sha256)
+            begun.append(Begun(file, write_handover(file, base, mine)))
     return begun
 
 
@@ -116,6 +117,14 @@ def finish(
         base, course, found.state, encode(base, [prompt]).prompts, sampling.alone(load_model(model)),
         on_step=lambda step: on_step(step - before, course.steps - before),
     )  # fmt: skip
-    about = {"run": name, "round": record.round, "base": record.base, **asdict(course), "seed": found.seed, "split": before}
+    about = {
+        "run": name,
+        "round": record.round,
+        "base": record.base,
+        **asdict(course),
+        "seed": found.seed,
+        "split": before,
+        "early": found.early,
+    }
     about |= {"styles": [{"weight": 1.0, "style": client, "adapters": [(share, ref.sha256) for share, ref in model]}]}
     write_png(out, decode(base, made.latents), about, prompt if keep else None)

@@ -25,11 +25,12 @@ SAVE_EVERY = 20  # steps between two checkpoints of local training
 class TrainJob(ClientJob):
     """`start` is the adapter the client was sent, `beside` what stands frozen beside it, `own` what the client kept of an earlier round.
 
-    `trains` names the factors that move, `hands` the only one that is handed over for aggregation (None: both).
+    `trains` names the factors that move, `hands` the only one that is handed over for aggregation (None: both). In its `first`
+    round a client begins with an adapter of its own, where it has one.
     """
 
     stage: ClassVar[str] = "train"
-    stage_version: ClassVar[int] = 3
+    stage_version: ClassVar[int] = 4
 
     start: Ref
     beside: tuple[Ref, ...] = ()
@@ -39,6 +40,7 @@ class TrainJob(ClientJob):
     settings: TrainingConfig
     personal: PersonalConfig
     round: int
+    first: bool
     seed: int
 
 
@@ -60,7 +62,7 @@ def compute(job: TrainJob) -> Made:
     client, base, store = load_enrolled(job.client, job.data), job.open_base(), Home.current().server()
     pictures = examples(client, base, home=Home.current())["train"]
     sent = adapters.from_bytes(store.get(job.start))
-    if client.adapter is not None and job.round == 1:
+    if client.adapter is not None and job.first:
         if job.trains != "ab" or job.hands is not None:
             raise ConfigError("an adapter to begin with needs an aggregation.method that trains both factors in every round")
         sent = adapters.begun_with(adapters.from_bytes(client.adapter), sent, seed=job.seed)

@@ -13,7 +13,7 @@ from fedcore.families import FAMILIES
 
 EMBEDDED = Path(__file__).parent / "weights"
 INDEX = "model_index.json"
-HUB = re.compile(r"[\w.-]+/[\w.-]+")
+HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name`, as hubs name models."""
 
 
@@ -76,6 +76,14 @@ def family_of(folder: Path) -> Family:
     return FAMILIES[kind]
 
 
+def sampler_of(folder: Path) -> str:
+    """The class of the scheduler that the folder names."""
+    try:
+        return str(json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")).get("_class_name", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
 def parts_of(folder: Path) -> list[str]:
     """The family's parts without those that the index leaves out by name (null)."""
     index = index_of(folder)
@@ -84,12 +92,14 @@ def parts_of(folder: Path) -> list[str]:
 
 @lru_cache(maxsize=2)
 def digest(folder: Path) -> str:
-    """Names the base by its files' content; the same for the same weights wherever they lie."""
+    """Names the base by its files' content; the same for the same weights wherever they lie. Hidden files do not count."""
     total = hashlib.sha256()
-    for file in sorted(p for part in parts_of(folder) for p in (folder / part).rglob("*") if p.is_file()):
+    for file in sorted(p for part in parts_of(folder) for p in (folder / part).rglob("*") if p.is_file() and not p.name.startswith(".")):
         with file.open("rb") as content:
             mine = hashlib.file_digest(content, "sha256").digest()
         total.update(file.relative_to(folder).as_posix().encode() + b"\0" + mine)
+    if index_of(folder).get("force_zeros_for_empty_prompt") is False:
+        total.update(b"prompts left out are encoded")
     return total.hexdigest()
 
 

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.utils import logging as transformers_logging
 
-from data.base.folder import base_folder, digest, family_of, index_of, parts_of
+from data.base.folder import base_folder, digest, family_of, index_of, parts_of, sampler_of
 from data.base.shared import share
 from data.home import Home
-from fedcore.base import BaseModel, Device, Precision
+from fedcore.base import SAMPLER, BaseModel, Device, Precision
 from fedcore.errors import BaseModelError, InputError
 
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -82,6 +82,8 @@ def _loaded(name: str, precision: Precision, device: torch.device) -> BaseModel:
     transformers_logging.disable_progress_bar()
     with _words(name, folder):
         made = {part: _whole(part, family.parts[part], folder, DTYPES[precision]) for part in parts}
+    if "EDM" in sampler_of(folder):
+        raise BaseModelError(f"base '{name}': it was trained with the noise of {sampler_of(folder)}, which Fedcore does not know")
     prediction = made["scheduler"].config.get("prediction_type")
     if prediction not in (None, *PREDICTIONS):
         raise BaseModelError(f"base '{name}': it predicts '{prediction}', only {' and '.join(PREDICTIONS)} are known")
@@ -108,7 +110,7 @@ def _put_together(folder: Path, made: Mapping[str, Any], weights: str, device: t
         made["scheduler"],
         family.process(made["scheduler"]),
         weights,
-        {key: value for key, value in index_of(folder).items() if key not in family.parts},
+        {key: value for key, value in index_of(folder).items() if key not in family.parts} | {SAMPLER: sampler_of(folder)},
     )
 
 

@@ -1,6 +1,7 @@
 """Reads an adapter that was made elsewhere: a PEFT folder, a diffusers file, or kohya's; trusted with nothing."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,16 +87,33 @@ def _layers(file: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, float
         down, up = tensors.get(name + A), tensors.get(name + B)
         if down is None or up is None:
             raise AdapterRefused(f"{file}: layer {name} lacks one of its two factors")
-        if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[2:] != (1, 1)[: up.ndim - 2] or down.shape[0] != up.shape[1]:
+        if (
+            down.ndim not in (2, 4)
+            or up.ndim != down.ndim
+            or up.shape[2:] != (1, 1)[: up.ndim - 2]
+            or down.shape[0] != up.shape[1]
+            or not len(down)
+        ):
             both = f"{tuple(down.shape)} and {tuple(up.shape)}"
             raise AdapterRefused(f"{file}: layer {name} has factors of shapes {both} that do not multiply")
         rank = down.shape[0]
-        alpha = alphas.get(name, about.get("alpha_pattern", {}).get(name, about.get("lora_alpha", rank)))
-        scale = float(alpha) / (rank**0.5 if about.get("use_rslora") else rank)
+        scale = _alpha(file, name, rank, alphas, about) / (rank**0.5 if about.get("use_rslora") else rank)
         out[name] = Layer(down.float().flatten(1).contiguous(), up.float().flatten(1).contiguous(), scale)
     if not out:
         raise AdapterRefused(f"{file}: it holds no adapter")
     return out
+
+
+def _alpha(file: str, name: str, rank: int, alphas: Mapping[str, float], about: Mapping[str, Any]) -> float:
+    """A layer's alpha: by its name, by the pattern of PEFT's that fits it, or the common one."""
+    from peft.utils.other import get_pattern_key
+
+    patterns = about.get("alpha_pattern") or {}
+    try:
+        common = about.get("lora_alpha", rank)
+        return float(alphas[name] if name in alphas else patterns.get(get_pattern_key(list(patterns), name), common))
+    except (TypeError, ValueError, AttributeError, re.error):
+        raise AdapterRefused(f"{file}: the alpha of layer {name} is no number") from None
 
 
 def _line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from fedcore.adapters.files import MAX_NORM, Factor, Shapes, check, completed, from_bytes, to_bytes
 from fedcore.adapters.fitting import Beginning, Split, begun_with, fitted, fresh_rows, split
 from fedcore.adapters.layer import Adapter, Layer, concatenated, inner, layer_names, relative_error, single, summed, with_scale
+from fedcore.adapters.shown import shown
 from fedcore.adapters.truncation import Truncated, cut, truncated
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "inner",
     "layer_names",
     "relative_error",
+    "shown",
     "single",
     "split",
     "summed",

@@ -22,8 +22,8 @@ BLOCK = 2048
 """Rows of stacked factors whose products are held at once."""
 DIMS = 8
 """Components of what adapters learnt that count; with four, styles that are near each other fall together, with twelve noise wins."""
-WISHES = 0.2
-"""Share of the wishes where both count."""
+WISHES, SURE_AS = 0.2, 5
+"""Share of the wishes where both count, at least; of n clients `SURE_AS / n`: few clients' adapters tell little but noise."""
 
 
 def unit(vectors: Vectors) -> Vectors:
@@ -127,11 +127,12 @@ def embedded(alike: Vectors) -> Vectors:
 def seen(view: View, requirements: Mapping[str, Vectors], alike: Vectors | None) -> Vectors:
     """One row per client in id order; `alike` are the cosines of what their adapters learnt, in the same order.
 
-    `both` sets the two unit vectors side by side, wishes with the share `WISHES`, so that its cosine is the weighted mean of the two.
+    `both` sets the two unit vectors side by side, weighted so that its cosine is the weighted mean of the two.
     """
     precision = np.float32 if len(requirements) > MANY else np.float64  # a million wishes would take a gigabyte more
     wishes = unit(np.stack([np.asarray(requirements[c], dtype=precision) for c in sorted(requirements)]))
     if view == "requirements" or alike is None:
         return wishes
     learnt = embedded(alike)
-    return learnt if view == "adapters" else np.hstack([WISHES**0.5 * wishes, (1 - WISHES) ** 0.5 * learnt])
+    share = min(1.0, max(WISHES, SURE_AS / len(wishes)))
+    return learnt if view == "adapters" else np.hstack([share**0.5 * wishes, (1 - share) ** 0.5 * learnt])

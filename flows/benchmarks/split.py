@@ -181,7 +181,7 @@ def costs_of(home: Home, federation: Federation, record: RoundRecord) -> Costs:
         handover = {}
         for done in sorted(SPLITS):
             state = sampling.advance(base, course, state, prompt, sampling.alone(adapter), until=done)
-            handover[done] = write_handover(file, base, Handover(course, 0, state))
+            handover[done] = write_handover(file, base, Handover(course, 0, state, "0" * 64))
     return Costs(step, _median(at), request, handover)
 
 

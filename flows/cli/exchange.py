@@ -40,9 +40,12 @@ def import_adapter(
 ) -> None:
     """Let a client begin with an adapter that was made elsewhere, from the next run's first round on."""
     settings()
-    from data.base.load import load_base
+    from data.base.load import imagined
     from data.import_adapter import import_adapter as write
+    from fedcore.injection import target_shapes
 
-    with console.status("opening the base …"):
-        opened = load_base(base, device="cpu")
-    console.print(f"wrote {write(file, client, clients, opened)}, and named it in {clients / client}.yaml", markup=False, soft_wrap=True)
+    with console.status("looking at the base …"), imagined(base, device="cpu") as opened:
+        shapes, family = target_shapes(opened, "all"), opened.family
+    console.print(
+        f"wrote {write(file, client, clients, family, shapes)}, and named it in {clients / client}.yaml", markup=False, soft_wrap=True
+    )

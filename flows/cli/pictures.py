@@ -184,7 +184,7 @@ def inspect_table(
 ) -> None:
     """Show what a client would train on: counts, sizes, what is odd, and the pictures as training sees them."""
     settings()
-    from data.base.load import load_base
+    from data.base.load import imagined
     from data.gallery import contact_sheet
     from data.inspection import as_trained, inspection
     from data.tables import read_table
@@ -195,8 +195,8 @@ def inspect_table(
         rows = read_table(file.read_bytes(), str(file))
     except FileNotFoundError:
         raise TableError("there is no such table; make one with `fedcore import-images`", at=file) from None
-    with console.status("opening the base …"):
-        size = picture_size(load_base(base, device="cpu"))
+    with imagined(base, device="cpu") as opened:
+        size = picture_size(opened)
     found = inspection(rows, size)
     told = ", ".join(f"{count} {split}" for split, count in sorted(found.splits.items()))
     console.print(f"{len(rows)} pictures: {told}", soft_wrap=True)

@@ -24,7 +24,7 @@ COURSE = Course(steps=5, guidance=2.0)
 def latents(base: BaseModel, scheduler: str | None = None, done: int = 3) -> Handover:
     course = replace(COURSE, scheduler=scheduler)
     state = advance(base, course, begin(base, course, [7]), encode(base, ["a cat"]).prompts, alone(None), until=done)
-    return Handover(course, 7, state)
+    return Handover(course, 7, state, "a" * 64)
 
 
 @pytest.mark.parametrize("done", [1, 3, 5])
@@ -34,7 +34,7 @@ def test_latents_come_back_with_all_that_their_scheduler_remembers(base: BaseMod
         length = write_handover(tmp_path / "x.safetensors", base, sent)
         assert (tmp_path / "x.safetensors").stat().st_size == length
         got = read_handover(tmp_path / "x.safetensors", base)
-        assert (got.course, got.seed, got.state.done) == (sent.course, 7, done)
+        assert (got.course, got.seed, got.state.done, got.early) == (sent.course, 7, done, "a" * 64)
         assert torch.equal(got.state.latents, sent.state.latents)
         assert got.state.memory.keys() == sent.state.memory.keys()
         assert all(torch.equal(got.state.memory[key], value) for key, value in sent.state.memory.items())
@@ -115,6 +115,8 @@ def test_what_was_tampered_with_is_refused(base: BaseModel, tmp_path: Path, dama
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents * float("nan"))), "not finite"),
         (lambda x: replace(x, state=replace(x.state, memory={"model_outputs.0": x.state.latents})), "expected nothing of this name"),
         (lambda x: replace(x, state=replace(x.state, done=9)), "9 of 5 steps are done"),
+        (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.to(torch.int32))), "'latents' holds numbers of a kind"),
+        (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.cfloat())), "'latents' holds numbers of a kind"),
         (lambda x: replace(x, course=replace(x.course, scheduler="heun")), "there is no scheduler 'heun'"),
         (lambda x: replace(x, course=replace(x.course, size=17)), "pictures of 17 pixels cannot be drawn"),
     ],
@@ -134,3 +136,12 @@ def test_a_request_of_the_wrong_shape_is_refused(base: BaseModel, tmp_path: Path
     write_request(tmp_path / "x", base, Request(COURSE, 3, prompt))
     with pytest.raises(HandoverRefused, match=r"'tokens' is of shape \(2, 32, 128\), expected \(1, 32, 128\)"):
         read_request(tmp_path / "x", base)
+
+
+@pytest.mark.parametrize("step", [0, 10**9])
+def test_a_scheduler_that_remembers_another_step_is_refused(base: BaseModel, tmp_path: Path, step: int) -> None:
+    sent = latents(base, "unipc")
+    memory = {**sent.state.memory, "_step_index": torch.tensor(step)}
+    write_handover(tmp_path / "x", base, replace(sent, state=replace(sent.state, memory=memory)))
+    with pytest.raises(HandoverRefused, match=f"remembers step {step}, but says that 3 are done"):
+        read_handover(tmp_path / "x", base)

@@ -33,7 +33,7 @@ def test_a_file_of_any_format_is_kept_beside_the_client_and_named_in_its_file(
     (tmp_path / "made").mkdir()
     FORMATS[kind](mine, made_for("tiny", base_folder, mine), tmp_path / "made")
     source = tmp_path / "made" if kind == "peft" else next((tmp_path / "made").iterdir())
-    written = import_adapter(source, "c01", tmp_path, base)
+    written = import_adapter(source, "c01", tmp_path, base.family, target_shapes(base, "all"))
     assert file.read_text() == "# mine\nstatement: black line art\npictures: c01.parquet\nadapter: c01.adapter.safetensors\n"
     found = load_client("c01", tmp_path)
     assert found.adapter == written.read_bytes()
@@ -41,7 +41,7 @@ def test_a_file_of_any_format_is_kept_beside_the_client_and_named_in_its_file(
     for name, layer in adapters.from_bytes(found.adapter).items():
         torch.testing.assert_close(dense(layer), dense(mine[name]), rtol=1e-5, atol=1e-7)
     with pytest.raises(ConfigError, match="names an adapter already"):
-        import_adapter(source, "c01", tmp_path, base)
+        import_adapter(source, "c01", tmp_path, base.family, target_shapes(base, "all"))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_what_no_client_might_hand_over_is_refused_and_nothing_written(
     width = layer.a.shape[1]
     FORMATS["diffusers"]({name: layer}, type(made)(made.base, made.family, {name: (32, width)}), tmp_path / "made")
     with pytest.raises(AdapterRefused, match=reason):
-        import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base)
+        import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base.family, target_shapes(base, "all"))
     assert file.read_text() == text
     assert not (tmp_path / "c01.adapter.safetensors").exists()
 
@@ -78,3 +78,35 @@ def test_a_beginning_takes_the_form_of_what_was_sent(base: BaseModel) -> None:
         torch.testing.assert_close(dense(layer), dense(some[name]) if name in some else dense(sent[name]), rtol=1e-5, atol=1e-6)
     with pytest.raises(AdapterRefused, match=r"which is not trained here; set adapter.target: all"):
         adapters.begun_with({"conv_in": next(iter(some.values()))}, sent, seed=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{statement: black line art, pictures: c01.parquet}\n",
+        "{statement: black line art,\n  pictures: c01.parquet}\n",
+        "statement: black line art\npictures: c01.parquet",
+    ],
+)
+def test_a_client_s_file_can_be_read_afterwards_however_it_was_written(
+    base: BaseModel, base_folder: Path, tmp_path: Path, text: str
+) -> None:
+    file = client(tmp_path)
+    file.write_text(text)
+    file.chmod(0o600)
+    mine = random_adapter(target_shapes(base, "attention"), 2, size=0.1)
+    (tmp_path / "made").mkdir()
+    FORMATS["diffusers"](mine, made_for("tiny", base_folder, mine), tmp_path / "made")
+    import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base.family, target_shapes(base, "all"))
+    assert load_client("c01", tmp_path).adapter is not None
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_layer_that_is_never_adapted_is_named_with_those_that_are(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
+    client(tmp_path)
+    shapes, mine = target_shapes(base, "attention"), random_adapter(target_shapes(base, "attention"), 2, size=0.1)
+    (tmp_path / "made").mkdir()
+    FORMATS["diffusers"](mine, made_for("tiny", base_folder, mine), tmp_path / "made")
+    known = {name: shape for name, shape in shapes.items() if not name.endswith("to_v")}
+    with pytest.raises(AdapterRefused, match=r"covers layer '.*to_v', which adapters of this base do not; .*: to_k, to_out, to_q$"):
+        import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base.family, known)

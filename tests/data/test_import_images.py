@@ -1,6 +1,7 @@
 """Folders of pictures become client tables: captions from three sources, and what cannot be used is listed."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.import_images import LARGEST_SIDE, captions, import_images
+from data.import_images import SHORTER_SIDE, captions, import_images
 from data.tables import Row, picture, read_table
 from fedcore.errors import TableError
 from tests import tiny
@@ -158,12 +159,16 @@ def test_transparency_survives_conversion(tmp_path: Path) -> None:
 
 def test_large_pictures_are_reduced_and_turned_upright_once(tmp_path: Path) -> None:
     """Left half black, orientation 6 (turn clockwise): the upper half is black afterwards."""
-    image = Image.new("RGB", (2 * LARGEST_SIDE, LARGEST_SIDE), "white")
-    image.paste("black", (0, 0, LARGEST_SIDE, LARGEST_SIDE))
+    side = 2 * SHORTER_SIDE
+    image = Image.new("RGB", (2 * side, side), "white")
+    image.paste("black", (0, 0, side, side))
     exif = Image.Exif()
     exif[0x0112] = 6
     root = folder(tmp_path, {"a.jpg": encoded(image, "JPEG", exif=exif), "a.txt": "a"})
-    stored = picture(rows(tmp_path, root)[0][0].image, 64)
+    blob = rows(tmp_path, root)[0][0].image
+    with Image.open(io.BytesIO(blob)) as whole:
+        assert whole.size == (SHORTER_SIDE, 2 * SHORTER_SIDE)
+    stored = picture(blob, 64)
     assert stored.getpixel((32, 5)) == (0, 0, 0)
     assert stored.getpixel((32, 60)) == (255, 255, 255)
 

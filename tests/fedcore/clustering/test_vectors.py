@@ -1,14 +1,15 @@
 """What clients are grouped by: Gram matrices of updates against dense ones, and vectors with the same cosines."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import KernelPCA
 
 from fedcore.adapters import Adapter, Layer
-from fedcore.clustering import cosines, embedded, gram, remembered, seen, unit
-from fedcore.clustering.vectors import BLOCK, DIMS, WISHES
+from fedcore.clustering import cosines, embedded, gram, remembered, seen, unit, vectors
+from fedcore.clustering.vectors import BLOCK, DIMS
 from fedcore.seeds import generator
 from tests.tiny import dense, random_adapter
 
@@ -95,10 +96,20 @@ def test_noise_of_single_rounds_averages_out() -> None:
     assert found[-1] > found[0]
 
 
-def test_both_views_side_by_side_have_the_weighted_mean_of_both_cosines() -> None:
-    wishes = {c: np.array(v) for c, v in {"a": [1.0, 0.0], "b": [0.0, 2.0], "c": [1.0, 1.0]}.items()}
-    adapters: list[Adapter] = [random_adapter(SHAPES, 2, i) for i in range(3)]
+@pytest.mark.parametrize(("clients", "share"), [(3, 1.0), (10, 0.5), (25, 0.2), (40, 0.2)])
+def test_both_views_side_by_side_have_the_weighted_mean_of_both_cosines(clients: int, share: float) -> None:
+    """Few clients' adapters tell little but noise: there, wishes count more."""
+    wishes = {f"c{i:02}": np.random.default_rng(i).normal(size=3) for i in range(clients)}
+    adapters: list[Adapter] = [random_adapter(SHAPES, 2, i) for i in range(len(wishes))]
     alike = cosines(gram(adapters))
     first, second, both = (seen(view, wishes, alike) for view in ("requirements", "adapters", "both"))
-    np.testing.assert_allclose(both @ both.T, WISHES * (first @ first.T) + (1 - WISHES) * (second @ second.T), atol=1e-9)
+    np.testing.assert_allclose(both @ both.T, share * (first @ first.T) + (1 - share) * (second @ second.T), atol=1e-9)
     np.testing.assert_array_equal(seen("both", wishes, None), first)
+
+
+def test_the_gram_matrix_of_many_is_the_same_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters: list[Adapter] = [random_adapter(SHAPES, 1 + i % 3, i) for i in range(11)]
+    whole = gram(adapters)
+    monkeypatch.setattr(vectors, "AT_ONCE", 4)
+    np.testing.assert_allclose(gram(adapters), whole, rtol=1e-12)
+    np.testing.assert_allclose(whole, flat(adapters) @ flat(adapters).T, rtol=1e-9, atol=1e-9)

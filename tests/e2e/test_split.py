@@ -1,0 +1,109 @@
+"""One picture by an edge server and a device, on a finished run: what each side draws is what it is said to draw."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from data.base.load import load_base
+from data.home import HOME, Home
+from data.records import RoundRecord, rounds
+from fedcore import sampling
+from fedcore.errors import InputError
+from fedcore.latents import decode
+from fedcore.prompts import encode
+from tasks._models import load_model
+from tasks.generate import How
+from tasks.split import ask, begin, finish
+from tests.e2e.conftest import CANARY, Ran, World
+
+PROMPTS = {"c01": f"a cat {CANARY}", "c02": f"a house {CANARY}"}
+HOW = How(steps=5, guidance=2.0)
+
+
+@pytest.fixture
+def home(ran: Ran, world: World, monkeypatch: pytest.MonkeyPatch) -> Home:
+    assert ran.code == 0
+    monkeypatch.setenv(HOME, str(world.home))
+    return Home.current()
+
+
+def silent(_done: int, _of: int) -> None:
+    """No bar."""
+
+
+def asked(home: Home, folder: Path, *, private: bool) -> list[Path]:
+    """The requests of both clients."""
+    files = [folder / f"{client}.request" for client in PROMPTS]
+    for seed, (file, prompt) in enumerate(zip(files, PROMPTS.values(), strict=True)):
+        ask(home, "demo", How(seed=seed, steps=HOW.steps, guidance=HOW.guidance), prompt=prompt, private=private, out=file)
+    return files
+
+
+def expected(record: RoundRecord, base_folder: Path, done: int, generic: str | None) -> torch.Tensor:
+    """Both pictures: the early steps together with cluster 0's adapter, the others each with its own model."""
+    base, course = load_base(str(base_folder)), sampling.Course(HOW.steps, HOW.guidance)
+    own = encode(base, list(PROMPTS.values())).prompts
+    towards = own if generic is None else encode(base, [generic]).prompts.times(2)
+    early = sampling.alone(load_model(((1.0, record.clusters[0].adapter),)))
+    state = sampling.advance(base, course, sampling.begin(base, course, [0, 1]), towards, early, until=done)
+    made = [
+        sampling.advance(
+            base, course, state.rows(slice(i, i + 1)), own.rows(slice(i, i + 1)), sampling.alone(load_model(record.model_of(client)))
+        ).latents
+        for i, client in enumerate(PROMPTS)
+    ]
+    return torch.cat([decode(base, each) for each in made])
+
+
+@pytest.mark.parametrize(("private", "generic"), [(False, None), (True, "a flower")])
+def test_the_server_begins_for_all_and_each_device_ends_with_its_own_model(
+    home: Home, base_folder: Path, tmp_path: Path, private: bool, generic: str | None
+) -> None:
+    record = rounds(home.server(), "demo")[-1]
+    requests = asked(home, tmp_path, private=private)
+    begun = begin(home, "demo", requests, cluster=0, done=3, generic=generic or "", out=tmp_path / "out", on_step=silent)
+    want = expected(record, base_folder, 3, generic)
+    for i, (client, file) in enumerate(zip(PROMPTS, begun, strict=True)):
+        out = tmp_path / f"{client}.png"
+        finish(home, "demo", file.file, client=client, prompt=PROMPTS[client], keep=False, out=out, on_step=silent)
+        with Image.open(out) as picture:
+            about = json.loads(picture.info["fedcore"])
+            assert np.array_equal(np.asarray(picture), want[i].permute(1, 2, 0).numpy())
+        assert (about["split"], about["seed"], about["early"]) == (3, i, record.clusters[0].adapter.sha256)
+
+
+def test_nothing_of_a_private_prompt_travels(home: Home, tmp_path: Path) -> None:
+    for file in asked(home, tmp_path, private=True):
+        with safe_open(file, "pt") as content:
+            assert set(content.keys()) == {"silent"}
+    (begun, _) = begin(home, "demo", asked(home, tmp_path, private=False), cluster=1, done=2, generic="", out=tmp_path, on_step=silent)
+    assert CANARY.encode() not in begun.file.read_bytes()
+
+
+def test_requests_of_one_course_share_a_batch_and_others_do_not_disturb_them(home: Home, tmp_path: Path) -> None:
+    one, other = asked(home, tmp_path, private=False)
+    ask(home, "demo", How(seed=1, steps=4, guidance=2.0), prompt=PROMPTS["c02"], private=False, out=other)
+    steps: list[tuple[int, int]] = []
+    both = begin(home, "demo", [one, other], cluster=0, done=2, generic="", out=tmp_path / "both", on_step=lambda *at: steps.append(at))
+    (alone,) = begin(home, "demo", [one], cluster=0, done=2, generic="", out=tmp_path / "alone", on_step=silent)
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert {b.file.name for b in both} == {"c01.latents.safetensors", "c02.latents.safetensors"}
+    assert next(b for b in both if b.file.name == alone.file.name).file.read_bytes() == alone.file.read_bytes()
+
+
+def test_what_cannot_be_begun_is_refused_before_anything_is_drawn(home: Home, tmp_path: Path) -> None:
+    one, other = asked(home, tmp_path, private=True)
+    (tmp_path / "again").mkdir()
+    twin = tmp_path / "again" / one.name
+    twin.write_bytes(one.read_bytes())
+    for requests, done, reason in (([one, twin], 2, "same name"), ([one, other], 6, "6 of 5 steps cannot be done here; give 1 to 5")):
+        with pytest.raises(InputError, match=reason):
+            begin(home, "demo", requests, cluster=0, done=done, generic="", out=tmp_path / "none", on_step=silent)
+    with pytest.raises(InputError, match="there is no cluster 9"):
+        begin(home, "demo", [one], cluster=9, done=2, generic="", out=tmp_path / "none", on_step=silent)
+    assert not (tmp_path / "none").exists()
