@@ -26,7 +26,7 @@ class ClusterJob(Job):
     """
 
     stage: ClassVar[str] = "cluster"
-    stage_version: ClassVar[int] = 4
+    stage_version: ClassVar[int] = 5
 
     requirements: dict[str, Ref]
     previous: Ref | None

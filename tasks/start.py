@@ -19,7 +19,7 @@ class StartJob(BaseJob):
     """`adapter` is a cluster's of the round before, None for a fresh one; see `fedcore.adapters.split`."""
 
     stage: ClassVar[str] = "start"
-    stage_version: ClassVar[int] = 2
+    stage_version: ClassVar[int] = 3
 
     target: str
     adapter: Ref | None
