@@ -42,7 +42,7 @@ def combine_a(
     rank: int,  # noqa: ARG001
     energy: float,  # noqa: ARG001
 ) -> Aggregated:
-    """`Ā = Σ p_k A_k`; B never reaches the server (it is zero here), so the cluster's update is zero: FedSA has no global model."""
+    """`Ā = Σ p_k A_k`; B is not handed over (it is zero here), so the cluster's update is zero: FedSA has no global model."""
     return nothing_discarded(means(adapters, weights, "fedsa"))
 
 
@@ -57,7 +57,7 @@ def in_turn(number: int) -> Trains:
 
 
 FFA = Rule(combine, split="head", trains=only_b)
-"""FFA-LoRA (arXiv 2403.12313): A frozen and common, half the bytes, no quadratic noise under differential privacy."""
+"""FFA-LoRA (arXiv 2403.12313): A frozen and common, half the bytes to aggregate, no quadratic noise under differential privacy."""
 
 ROLORA = Rule(combine, split="head", trains=in_turn)
 """RoLoRA (arXiv 2409.02346): the factors take turns."""
