@@ -1,5 +1,6 @@
 """Reads a federation's YAML file, the server's part, and knows where a simulation keeps the clients' part."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,18 @@ import yaml
 
 from fedcore.config import Federation, federation
 from fedcore.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as of 1.2, where `on`, `off`, `yes` and `no` are words: `clustering: {on: adapters}` has a key, no truth."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 as its parent declares it
+        first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
 
 
 def client_folder(file: Path) -> Path:
@@ -21,7 +34,7 @@ def read_federation(file: Path, overrides: list[str], name: str | None) -> Feder
         ConfigError: the file is missing, is not YAML, or holds something wrong.
     """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 a safe one
     except FileNotFoundError:
         raise ConfigError(f"{file}: there is no such file; `fedcore run federations/demo.yaml` runs the demo") from None
     except IsADirectoryError:
@@ -50,6 +63,6 @@ def _override(values: dict[str, Any], text: str) -> None:
         if not isinstance(here, dict):
             raise ConfigError(f"--set {text}: '{part}' holds a plain value, not further keys")
     try:
-        here[last] = yaml.safe_load(value)
+        here[last] = yaml.load(value, Loader=_Loader)  # noqa: S506 a safe one
     except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {text}: the value is not readable as YAML") from None

@@ -31,6 +31,14 @@ def test_overrides_are_read_as_yaml_and_reach_nested_fields_whether_there_or_not
     assert read_federation(write(tmp_path), ["rounds=3", "rounds=7"], None).rounds == 7
 
 
+def test_on_is_a_word_and_no_truth(tmp_path: Path) -> None:
+    text = GOOD + "clustering: {on: adapters}\nevaluation: {others: false, prompts: [no, off, trueish]}\n"
+    made = read_federation(write(tmp_path, text), ["training.checkpointing=true"], None)
+    assert made.clustering.on == "adapters"
+    assert (made.evaluation.others, made.evaluation.prompts) == (False, ("no", "off", "trueish"))
+    assert made.training.checkpointing
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
