@@ -19,7 +19,7 @@ def gallery(rows: Mapping[str, Tensor], prompts: Sequence[str], *, enlarge: int 
     canvas = Image.new("RGB", (left + len(prompts) * (width + GAP), top + len(rows) * (height + GAP)), "white")
     draw = ImageDraw.Draw(canvas)
     for column, prompt in enumerate(prompts):
-        draw.text((left + column * (width + GAP) + width / 2, top / 2), prompt, "black", font, anchor="mm")
+        draw.text((left + column * (width + GAP) + width / 2, top / 2), _fitting(prompt, width, font), "black", font, anchor="mm")
     for row, (name, pictures) in enumerate(rows.items()):
         y = top + row * (height + GAP)
         draw.text((6, y + height / 2), name, "black", font, anchor="lm")
@@ -27,6 +27,13 @@ def gallery(rows: Mapping[str, Tensor], prompts: Sequence[str], *, enlarge: int 
             image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
             canvas.paste(image, (left + column * (width + GAP), y))
     return canvas
+
+
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """As much of a text as there is room for."""
+    if font.getlength(text) <= width:
+        return text
+    return next((f"{text[:n]}…" for n in range(len(text) - 1, 0, -1) if font.getlength(f"{text[:n]}…") <= width), "…")
 
 
 def contact_sheet(pictures: Tensor, names: Sequence[str], *, columns: int = 8, enlarge: int = 2) -> Image.Image:

@@ -64,14 +64,14 @@ def hybrids(home: Home, federation: Federation, record: RoundRecord, out: Path) 
         for pair in pairs
         for subjects in pair
     }
-    alone = {(style, subjects): job(((1.0, of[style]),), subjects, "sum") for style in groups for subjects in groups}
+    shown = min(pairs, key=lambda pair: _between(real, pair))
+    alone = {(style, shown[0]): job(((1.0, of[style]),), shown[0], "sum") for style in shown}
     waiting = {at: scheduled(commit, each, drawn) for at, each in {**jobs, **alone}.items()}
     made = {at: result() for at, result in waiting.items()}
     scores = {
         way: [resemblance(features_of(home, [made[way, pair, subjects] for subjects in pair]), pair, real) for pair in pairs]
         for way in COMPOSITIONS
     }
-    shown = min(pairs, key=lambda pair: _between(real, pair))
     rows = {f"{shown[0]} alone": made[shown[0], shown[0]], f"{shown[1]} alone": made[shown[1], shown[0]]}
     rows |= {way: made[way, shown, shown[0]] for way in COMPOSITIONS}
     _show(home, {name: manifest.outputs["pictures"] for name, manifest in rows.items()}, shown[0], out / "hybrids.png")

@@ -91,6 +91,7 @@ def splits(points: Sequence[Point], costs: Costs, out: Path) -> None:
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("steps by the server")
         axis.grid(alpha=0.3)
+    right.set_ylim(0, 100)
     right.legend(fontsize=7)
     cost.legend(fontsize=7)
     _save(figure, out)
