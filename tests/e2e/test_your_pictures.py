@@ -75,12 +75,13 @@ def test_every_command_does_what_the_page_says(places: Path) -> None:
 
 
 def deployed(port: int, seconds: float = 120.0) -> None:
-    """Wait until the pools that sites ask for are there."""
+    """Wait until the pools that sites ask for are there, and what they are asked to run."""
     import httpx
 
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if len(httpx.post(f"http://127.0.0.1:{port}/api/work_pools/filter", json={}).json()) >= 3:
+        found = [httpx.post(f"http://127.0.0.1:{port}/api/{what}/filter", json={}).json() for what in ("work_pools", "deployments")]
+        if len(found[0]) >= 3 and len(found[1]) >= 4:
             return
         time.sleep(0.5)
     raise TimeoutError("nothing is deployed")
