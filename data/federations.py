@@ -10,8 +10,8 @@ from fedcore.config import Federation, federation
 from fedcore.errors import ConfigError
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as of 1.2, where `on`, `off`, `yes` and `no` are words: `clustering: {on: adapters}` has a key, no truth."""
+class _Words(yaml.SafeLoader):
+    """Safe YAML as of 1.2, where `on`, `off`, `yes` and `no` are words: `clustering: {on: adapters}` has a key, no truth."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 as its parent declares it
         first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
@@ -19,7 +19,16 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
+_Words.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
+
+
+def _parsed(text: str) -> Any:
+    """As `yaml.safe_load`, which takes no loader."""
+    loader = _Words(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def client_folder(file: Path) -> Path:
@@ -34,7 +43,7 @@ def read_federation(file: Path, overrides: list[str], name: str | None) -> Feder
         ConfigError: the file is missing, is not YAML, or holds something wrong.
     """
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 a safe one
+        values = _parsed(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{file}: there is no such file; `fedcore run federations/demo.yaml` runs the demo") from None
     except IsADirectoryError:
@@ -63,6 +72,6 @@ def _override(values: dict[str, Any], text: str) -> None:
         if not isinstance(here, dict):
             raise ConfigError(f"--set {text}: '{part}' holds a plain value, not further keys")
     try:
-        here[last] = yaml.load(value, Loader=_Loader)  # noqa: S506 a safe one
+        here[last] = _parsed(value)
     except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {text}: the value is not readable as YAML") from None

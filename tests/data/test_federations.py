@@ -31,6 +31,14 @@ def test_overrides_are_read_as_yaml_and_reach_nested_fields_whether_there_or_not
     assert read_federation(write(tmp_path), ["rounds=3", "rounds=7"], None).rounds == 7
 
 
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.getcwd []", "!!python/name:os.getcwd", "!!python/tuple [1]"])
+def test_nothing_but_plain_values_is_made_of_a_file_or_an_override(tmp_path: Path, tag: str) -> None:
+    with pytest.raises(ConfigError, match="not readable as YAML"):
+        read_federation(write(tmp_path, GOOD + f"seed: {tag}\n"), [], None)
+    with pytest.raises(ConfigError, match="not readable as YAML"):
+        read_federation(write(tmp_path), [f"seed={tag}"], None)
+
+
 def test_on_is_a_word_and_no_truth(tmp_path: Path) -> None:
     text = GOOD + "clustering: {on: adapters}\nevaluation: {others: false, prompts: [no, off, trueish]}\n"
     made = read_federation(write(tmp_path, text), ["training.checkpointing=true"], None)
