@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedcore.base import BaseModel
 from fedcore.errors import InputError
-from fedcore.families.common import pixels_per_latent
+from fedcore.families.sizes import pixels_per_latent
 
 AT_ONCE = 2**20
 """Pixels that go through the autoencoder together (or one picture): it needs more memory for one than a denoiser for many."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedcore.base import SAMPLER, BaseModel, Shape
 from fedcore.errors import InputError
-from fedcore.families.common import dynamic_shift
+from fedcore.families.timesteps import dynamic_shift
 from fedcore.noise import Flow
 
 DIFFUSION = {

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from fedcore.adapters import Adapter, Layer
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
-from fedcore.families.common import JOINT_ATTENTION, batched, dynamic_shift, meanings, of_empty, patch, pixels_per_latent, square, tokenised
+from fedcore.families.encoding import batched, meanings, of_empty, tokenised
+from fedcore.families.layers import JOINT_ATTENTION
+from fedcore.families.sizes import patch, pixels_per_latent, square
+from fedcore.families.timesteps import dynamic_shift
 from fedcore.noise import Flow
 
 T5_TOKENS = 512

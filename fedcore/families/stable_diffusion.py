@@ -6,18 +6,10 @@ import torch
 from torch import Tensor
 
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
-from fedcore.families.common import (
-    UNET_ATTENTION,
-    UNET_CONVOLUTIONS,
-    batched,
-    levels,
-    meanings,
-    of_empty,
-    plain_schedule,
-    square,
-    tokenised,
-    underscored,
-)
+from fedcore.families.encoding import batched, meanings, of_empty, tokenised
+from fedcore.families.layers import UNET_ATTENTION, UNET_CONVOLUTIONS, underscored
+from fedcore.families.sizes import levels, square
+from fedcore.families.timesteps import plain_schedule
 from fedcore.noise import Diffusion
 
 

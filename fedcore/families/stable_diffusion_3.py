@@ -8,7 +8,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Shape
-from fedcore.families.common import JOINT_ATTENTION, batched, dynamic_shift, meanings, of_empty, patch, square, tokenised
+from fedcore.families.encoding import batched, meanings, of_empty, tokenised
+from fedcore.families.layers import JOINT_ATTENTION
+from fedcore.families.sizes import patch, square
+from fedcore.families.timesteps import dynamic_shift
 from fedcore.noise import Flow
 
 T5_TOKENS = 256

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from fedcore.families.common import meanings
+from fedcore.families.encoding import meanings
 from fedcore.pretraining.captions import STYLE_ONLY, STYLE_WORDS, caption, phrase
 from fedcore.seeds import derive
 

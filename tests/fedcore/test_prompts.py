@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fedcore.base import BaseModel
-from fedcore.families.common import BATCH
+from fedcore.families.encoding import BATCH
 from fedcore.prompts import LOOKS, THINGS, encode, requirement
 
 TEXTS = ["a cat", "a red house in soft pastel colours", "", "pizza"]
