@@ -123,7 +123,7 @@ def test_a_mixture_is_no_worse_on_its_tuning_pictures_than_its_cluster_s_adapter
             assert who.tune is not None
             assert who.tune["personal"] is not None
             assert who.tune["cluster"] is not None
-            assert who.tune["personal"] <= who.tune["cluster"] + 0.005  # but for what a client's rank leaves out of it
+            assert who.tune["personal"] <= who.tune["cluster"] + 1e-6  # everybody's rank holds all of it; sums round
             assert who.share in SHARES
             weights = {ref: weight for weight, ref in record.model_of(client)}
             assert weights.get(who.personal, 0.0) == who.share
