@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fedcore.aggregation import AGGREGATIONS, Rule
 from fedcore.aggregation.server import Optimiser, Step
 from fedcore.base import Device, Precision
-from fedcore.clustering import BY_LOSS, CLUSTERINGS, MOST_ALIKE, View
+from fedcore.clustering import BY_LOSS, CLUSTERINGS, View
+from fedcore.conflicts import conflicts
 from fedcore.errors import ConfigError
 from fedcore.injection import Target
 from fedcore.interaction import INTERACTIONS
@@ -296,56 +297,9 @@ class Federation(_Part):
     def _fits(self) -> "Federation":
         if self.sites and sorted(c for clients in self.sites.values() for c in clients) != list(self.clients):
             raise ValueError("sites must name every client once; leave 'clients' out, the sites' are taken")
-        self._insist_on_methods_that_fit()
-        return self
-
-    def _insist_on_methods_that_fit(self) -> None:
-        """Not every method can go with every other."""
-        for conflict in (*self._conflicts_of_aggregation(), *self._conflicts_of_clustering()):
+        for conflict in conflicts(self):
             raise ValueError(conflict)
-
-    def _conflicts_of_aggregation(self) -> Iterator[str]:
-        method, rule, exchange = self.aggregation.method, self.aggregation.rule, self.interaction.method
-        if not rule.mixed_ranks and isinstance(self.adapter.rank, dict) and len(set(self.adapter.rank.values())) > 1:
-            able = ", ".join(sorted(name for name, r in AGGREGATIONS.items() if r.mixed_ranks))
-            yield f"aggregation.method '{method}' needs equal ranks, but adapter.rank differs by device class; use one of {able}"
-        if self.aggregation.server.method != "none":
-            steady = sorted(name for name, r in AGGREGATIONS.items() if r.split == "head" and not r.mixed_ranks)
-            if method not in steady:
-                yield f"aggregation.server works on factors, which '{method}' makes anew every round; use one of {', '.join(steady)}"
-            if exchange != "none" and not INTERACTIONS[exchange].beside:
-                yield (
-                    f"aggregation.server works on factors, which interaction.method '{exchange}' makes anew every round; set that to 'none'"
-                )
-        if rule.shares is not None:
-            if exchange != "none" or self.personal.method != "last":
-                yield f"aggregation.method '{method}' gives clusters no update: set interaction.method to 'none', personal.method to 'last'"
-            if self.clustering.on != "requirements" or self.clustering.method == BY_LOSS:
-                yield (
-                    f"with aggregation.method '{method}' the server has no updates to group clients by: set clustering.on to "
-                    f"'requirements', and clustering.method to another than '{BY_LOSS}'"
-                )
-        if self.personal.method == "dual" and any(rule.handed_over(number) for number in (1, 2)):
-            yield f"personal.method 'dual' needs whole adapters, '{method}' hands over one factor; use another rule"
-
-    def _conflicts_of_clustering(self) -> Iterator[str]:
-        of = self.clustering
-        if of.method == "alone" and self.interaction.method != "none":
-            yield "clustering.method 'alone' is local training only: set interaction.method to 'none'"
-        if of.on != "requirements" and len(self.clients) > MOST_ALIKE:
-            yield (
-                f"clustering.on '{of.on}' compares each of the {len(self.clients)} clients with every other one, which is done for up to "
-                f"{MOST_ALIKE}; set it to 'requirements'"
-            )
-        if of.method == BY_LOSS:
-            if of.k == "auto":
-                yield f"clustering.method '{BY_LOSS}' cannot find the number of clusters itself; set clustering.k"
-            if not self.evaluation.others:
-                yield f"clustering.method '{BY_LOSS}' needs every cluster's loss; set evaluation.others to true"
-            if of.warmup:
-                yield f"clustering.method '{BY_LOSS}' has several clusters from the first round on; set clustering.warmup to 0"
-            if of.soft is not None:
-                yield f"clustering.method '{BY_LOSS}' has no soft membership; leave out clustering.soft"
+        return self
 
     @property
     def away(self) -> bool:
