@@ -104,7 +104,7 @@ def _lora_layers(denoiser: Denoiser, adapter: Adapter) -> dict[str, LoraLayer]:
     return made[layout]
 
 
-def values_of(adapter: Adapter) -> list[torch.Tensor]:
+def _values_of(adapter: Adapter) -> list[torch.Tensor]:
     """A's and B's in the order of `injected`."""
     return [value for name in sorted(adapter) for value in (adapter[name].a, adapter[name].b)]
 
@@ -126,7 +126,7 @@ def injected(denoiser: Denoiser, adapter: Adapter | None) -> Iterator[list[nn.Pa
     layers = _lora_layers(denoiser, adapter)
     parameters: list[nn.Parameter] = [factor for layer in layers.values() for factor in _factors(layer)]
     with torch.no_grad():
-        for parameter, value in zip(parameters, values_of(adapter), strict=True):
+        for parameter, value in zip(parameters, _values_of(adapter), strict=True):
             parameter.copy_(value.view_as(parameter))
             parameter.grad = None
             parameter.requires_grad_(True)

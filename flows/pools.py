@@ -11,6 +11,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling
 
@@ -117,28 +118,34 @@ def _collected(shards: list[Shard], stage: str, run: str, label: str, timeout: f
 
 
 def _send(shard: Shard, stage: str, run: str, label: str, timeout: float) -> None:
-    """Create the shard's flow run; the same attempt of the same execution of a round never makes two."""
+    """Create the shard's flow run; the same attempt of the same execution of a round never makes two.
+
+    Raises:
+        RoundFailed: the server was not prepared.
+    """
     shard.attempt += 1
     identity = [str(flow_run.id), str(flow_run.run_count), stage, str(shard.attempt), *sorted(shard.waiting)]
     shard.box = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:32]
     shard.news = time.monotonic()
     names = sorted(shard.waiting)
     who = names[0] if len(names) == 1 else f"{names[0]}…{names[-1]}"
-    made = run_deployment(
-        SITES if shard.site else SHARDS,
-        parameters={
-            "run": run,
-            "stage": stage,
-            "label": f"{who} {label}",
-            "jobs": [shard.waiting[c].model_dump(mode="json") for c in names],
-            "box": shard.box,
-            "timeout": timeout,
-        },
-        timeout=0,
-        tags=[tag(run)],
-        idempotency_key=shard.box,
-        work_queue_name=shard.site,
-    )
+    deployment = SITES if shard.site else SHARDS
+    parameters = {
+        "run": run,
+        "stage": stage,
+        "label": f"{who} {label}",
+        "jobs": [shard.waiting[c].model_dump(mode="json") for c in names],
+        "box": shard.box,
+        "timeout": timeout,
+    }
+    try:
+        made = run_deployment(
+            deployment, parameters=parameters, timeout=0, tags=[tag(run)], idempotency_key=shard.box, work_queue_name=shard.site
+        )
+    except ObjectNotFound:
+        raise RoundFailed(
+            f"{stage} {label}: the Prefect server has no deployment '{deployment}'; run `fedcore deploy`, or wait for `fedcore up`"
+        ) from None
     shard.run = made.id
 
 

@@ -26,9 +26,9 @@ FEDAVG = (
 )  # fmt: skip
 """Every choice of method is named here, so that a cell means the same whatever the defaults are."""
 CLUSTERS = (*FEDAVG, "clustering.on=both", "clustering.warmup=2", "aggregation.method=svd")
-WINNER = (*CLUSTERS, "personal.method=mixture")
-"""What won: every other choice is measured by changing one thing of it."""
-FACTORS = (*WINNER, "aggregation.method=fedavg")
+MIXTURE = (*CLUSTERS, "personal.method=mixture")
+"""Every other choice is measured by changing one thing of it. The defaults also let clusters exchange: `similarity`."""
+FACTORS = (*MIXTURE, "aggregation.method=fedavg")
 """Server optimisers work on averaged factors."""
 MIXED = "adapter.rank={phone: 4, laptop: 8, workstation: 16}"
 SLOW = ("training.lr=2.5e-3",)
@@ -64,32 +64,31 @@ METHODS: dict[str, Method] = {
             "fedavg_mixture": (*FEDAVG, "clustering.k=1", *SLOW, "personal.method=mixture"),
         },
     ),
-    **_asked("the winner", {"winner": WINNER}),
     **_asked(
         "who learns together",
         {
-            "wishes": (*WINNER, "clustering.on=requirements"),
-            "adapters": (*WINNER, "clustering.on=adapters"),
-            "at_once": (*WINNER, "clustering.warmup=0"),
-            "agglomerative": (*WINNER, "clustering.method=agglomerative"),
-            "hdbscan": (*WINNER, "clustering.method=hdbscan"),
-            "ifca": (*WINNER, "clustering.method=ifca", "clustering.k=6", "clustering.warmup=0", "evaluation.others=true"),
-            "soft": (*WINNER, "clustering.soft=0.2"),
+            "wishes": (*MIXTURE, "clustering.on=requirements"),
+            "adapters": (*MIXTURE, "clustering.on=adapters"),
+            "at_once": (*MIXTURE, "clustering.warmup=0"),
+            "agglomerative": (*MIXTURE, "clustering.method=agglomerative"),
+            "hdbscan": (*MIXTURE, "clustering.method=hdbscan"),
+            "ifca": (*MIXTURE, "clustering.method=ifca", "clustering.k=6", "clustering.warmup=0", "evaluation.others=true"),
+            "soft": (*MIXTURE, "clustering.soft=0.2"),
         },
     ),
     **_asked(
         "aggregation",
-        {rule: (*WINNER, f"aggregation.method={rule}") for rule in ("svd_rest", "stack", "fedex", "hetlora", "ffa", "rolora", "lora_fair")}
+        {rule: (*MIXTURE, f"aggregation.method={rule}") for rule in ("svd_rest", "stack", "fedex", "hetlora", "ffa", "rolora", "lora_fair")}
         | {
             "factors": FACTORS,
-            "fedsa": (*WINNER, "aggregation.method=fedsa", "personal.method=last", "clustering.on=requirements"),
-            "uniform": (*WINNER, "aggregation.weights=uniform"),
+            "fedsa": (*MIXTURE, "aggregation.method=fedsa", "personal.method=last", "clustering.on=requirements"),
+            "uniform": (*MIXTURE, "aggregation.weights=uniform"),
         },
     ),
     **_asked(
         "mixed ranks",
         {
-            f"mixed_{rule}": (*WINNER, f"aggregation.method={rule}", MIXED)
+            f"mixed_{rule}": (*MIXTURE, f"aggregation.method={rule}", MIXED)
             for rule in ("svd", "svd_rest", "svd_rank_aware", "stack", "hetlora")
         },
     ),
@@ -104,28 +103,29 @@ METHODS: dict[str, Method] = {
     **_asked(
         "what clusters learn from each other",
         {
-            "similarity": (*WINNER, "interaction.method=similarity", "interaction.own=0.9"),
-            "attention": (*WINNER, "interaction.method=attention", "interaction.own=0.9"),
-            "rest_of_the_world": (*WINNER, "interaction.method=rest_of_the_world", "interaction.own=0.8"),
-            "annealed": (*WINNER, "interaction.method=similarity", "interaction.own=0.5", "interaction.own_last=1.0", "interaction.over=6"),
+            "similarity": (*MIXTURE, "interaction.method=similarity", "interaction.own=0.9"),
+            "attention": (*MIXTURE, "interaction.method=attention", "interaction.own=0.9"),
+            "rest_of_the_world": (*MIXTURE, "interaction.method=rest_of_the_world", "interaction.own=0.8"),
+            "annealed": (*MIXTURE, "interaction.method=similarity", "interaction.own=0.5", "interaction.own_last=1.0", "interaction.over=6"),
         },
     ),
     **_asked(
         "what a client keeps for itself",
         {
+            "mixture": MIXTURE,
             "last": CLUSTERS,
-            "prox": (*WINNER, "training.prox=0.01"),
+            "prox": (*MIXTURE, "training.prox=0.01"),
             "ditto": (*CLUSTERS, "training.steps=5", "personal.method=ditto", "personal.steps=5"),
             "dual": (*CLUSTERS, "training.steps=5", "personal.method=dual", "personal.steps=5"),
-            "falling": (*WINNER, "training.lr=5e-3", "training.lr_last=1e-3", "training.over=8"),
+            "falling": (*MIXTURE, "training.lr=5e-3", "training.lr_last=1e-3", "training.over=8"),
         },
     ),
     **_asked(
         "who takes part",
         {
-            "half": (*WINNER, "participation.share=0.5"),
-            "stragglers": (*WINNER, "participation.stragglers=0.5"),
-            "by_day": (*WINNER, "participation.available=0.6", "participation.period=4"),
+            "half": (*MIXTURE, "participation.share=0.5"),
+            "stragglers": (*MIXTURE, "participation.stragglers=0.5"),
+            "by_day": (*MIXTURE, "participation.available=0.6", "participation.period=4"),
         },
     ),
 }
@@ -137,7 +137,7 @@ ABLATION = {
     "one global adapter": "fedavg",
     "one, personal mixture": "fedavg_mixture",
     "clusters": "last",
-    "+ personal mixture": "winner",
+    "+ personal mixture": "mixture",
     "+ interaction": "similarity",
     "mixture, by wishes alone": "wishes",
     "mixture, no warm-up": "at_once",
@@ -145,7 +145,7 @@ ABLATION = {
 """The pipeline built up part by part, and the methods that stand for its steps."""
 
 SENSITIVITY: dict[str, dict[str, Method]] = {
-    title: {value: Method(f"{name}-{value}", title, (*WINNER, *(s.format(value) for s in settings))) for value in values}
+    title: {value: Method(f"{name}-{value}", title, (*MIXTURE, *(s.format(value) for s in settings))) for value in values}
     for title, name, settings, values in (
         ("number of clusters", "k", ("clustering.k={}",), ("2", "4", "6", "8", "12")),
         ("own share λ", "own", ("interaction.method=similarity", "interaction.own={}"), ("0.6", "0.8", "0.95", "1.0")),
@@ -156,12 +156,12 @@ SENSITIVITY: dict[str, dict[str, Method]] = {
         str(steps): Method(
             f"steps-{steps}",
             "local steps",
-            (*WINNER, f"training.steps={steps}", f"rounds={80 // steps}", f"clustering.warmup={20 // steps}"),
+            (*MIXTURE, f"training.steps={steps}", f"rounds={80 // steps}", f"clustering.warmup={20 // steps}"),
         )
         for steps in (5, 10, 20)
     },
     "share of wrong statements": {
-        str(share): Method(f"wrong-{share}", "wrong statements", WINNER, wrong=share) for share in (0.0, 0.15, 0.3, 0.5)
+        str(share): Method(f"wrong-{share}", "wrong statements", MIXTURE, wrong=share) for share in (0.0, 0.15, 0.3, 0.5)
     },
 }
 """One thing changed at a time."""

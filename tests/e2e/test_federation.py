@@ -130,6 +130,13 @@ def test_running_again_recomputes_nothing_and_more_rounds_only_add_theirs(ran: R
     assert len(results(world)["rounds"]) == 3
 
 
+def test_a_server_that_was_not_prepared_is_told_in_one_line(world: World, server: dict[str, str]) -> None:
+    done = world.fedcore("run", str(world.file), "--name", "unprepared", "--set", "dispatch=pool", **server)
+    assert done.code == 1, done.output
+    assert "the Prefect server has no deployment 'train-shard/train-shard'; run `fedcore deploy`" in done.output
+    assert "Traceback" not in done.output
+
+
 def test_the_same_name_with_another_configuration_is_refused(ran: Ran, world: World) -> None:
     other = world.fedcore("run", str(world.file), "--set", "training.lr=0.5")
     assert other.code == 2

@@ -80,14 +80,14 @@ def test_the_table_keeps_cells_as_they_are_and_finds_only_those_of_the_same_key(
 
 def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    winner = METHODS["winner"]
-    others = [METHODS["last"], replace(winner, wrong=0.5), replace(winner, settings=(*winner.settings, "training.lr=1e-3"))]
-    keys = {cell_key(home, winner, 0), cell_key(home, winner, 1), *(cell_key(home, other, 0) for other in others)}
+    mixture = METHODS["mixture"]
+    others = [METHODS["last"], replace(mixture, wrong=0.5), replace(mixture, settings=(*mixture.settings, "training.lr=1e-3"))]
+    keys = {cell_key(home, mixture, 0), cell_key(home, mixture, 1), *(cell_key(home, other, 0) for other in others)}
     assert len(keys) == 5
-    assert cell_key(home, winner, 0) in keys
+    assert cell_key(home, mixture, 0) in keys
     table = client_folder(prepare(home, 0)) / "b01.parquet"
     table.write_bytes((client_folder(prepare(home, 1)) / "b01.parquet").read_bytes())
-    assert cell_key(home, winner, 0) not in keys
+    assert cell_key(home, mixture, 0) not in keys
 
 
 def test_curves_go_by_rounds_or_by_what_was_handed_over(tmp_path: Path) -> None:
