@@ -62,7 +62,8 @@ def online(client: SyncPrefectClient, pool: str) -> int:
     Raises:
         RoundFailed: none does.
     """
-    found = sum(w.status == WorkerStatus.ONLINE for w in client.read_workers_for_work_pool(pool))
+    there = pool in {made.name for made in client.read_work_pools()}
+    found = sum(w.status == WorkerStatus.ONLINE for w in client.read_workers_for_work_pool(pool)) if there else 0
     if not found:
         raise RoundFailed(f"no worker serves the pool '{pool}'; start one with `fedcore up` or `prefect worker start --pool {pool}`")
     return found

@@ -130,10 +130,17 @@ def test_running_again_recomputes_nothing_and_more_rounds_only_add_theirs(ran: R
     assert len(results(world)["rounds"]) == 3
 
 
-def test_a_server_that_was_not_prepared_is_told_in_one_line(world: World, server: dict[str, str]) -> None:
-    done = world.fedcore("run", str(world.file), "--name", "unprepared", "--set", "dispatch=pool", **server)
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("dispatch=pool", "no worker serves the pool 'gpu'; start one with `fedcore up`"),
+        (f"sites={{lab: [{', '.join(CLIENTS)}]}}", "the Prefect server has no deployment 'train-shard/site'; run `fedcore deploy`"),
+    ],
+)
+def test_a_server_that_was_not_prepared_is_told_in_one_line(world: World, server: dict[str, str], where: str, told: str) -> None:
+    done = world.fedcore("run", str(world.file), "--name", "unprepared", "--set", where, **server)
     assert done.code == 1, done.output
-    assert "the Prefect server has no deployment 'train-shard/train-shard'; run `fedcore deploy`" in done.output
+    assert told in done.output
     assert "Traceback" not in done.output
 
 
