@@ -45,7 +45,8 @@ class ClientRecord(BaseModel):
 
     Its personal model is `personal` and what stands `beside` it, added up, with the `share`; what is lacking to one is what it is
     `mixed` with: of its cluster's adapter what a client of its rank gets. `upload` is what it handed over for aggregation.
-    `by_cluster` are the losses of the clusters' adapters on its tuning pictures. Who was not `asked` is neither trained nor left out.
+    `by_cluster` are the losses of the clusters' adapters on its tuning pictures. `training` is there if it came through this round;
+    who was not `asked`, or `failed`, keeps what it had, and its `requirement` counts among the others'.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class ClientRecord(BaseModel):
     samples: int = 0
     device: str = ""
     group: str | None = None
+    requirement: Ref | None = None
     cluster: int | None = None
     asked: bool = True
     upload: Ref | None = None
@@ -71,6 +73,7 @@ class ClientRecord(BaseModel):
 class ClusterRecord(BaseModel):
     """One cluster in one round: its members, its adapter after the exchange, the mean error of the aggregation.
 
+    Of `members` not all need have taken part; where none did, the rest is as it was.
     `own` is the part of the adapter that its clients go on training, `beside` the part from other clusters that stands beside
     it, if any; `state` are the moments of the server's optimiser.
     """

@@ -102,6 +102,8 @@ def style_accuracy(r: RoundRecord) -> float | None:
     """
     hits = total = 0
     for i, c in r.clusters.items():
+        if not c.members:
+            continue
         named = r.styles.get(f"cluster {i}")
         groups = Counter(group for m in c.members if (group := r.clients[m].group))
         if not named or not groups:

@@ -8,19 +8,21 @@ from data.journal import Journal
 from data.records import RoundRecord, bound, read_round, write_round
 from fedcore.errors import ConfigError
 from fedcore.prompts import requirement_dims
-from flows.joining import aggregate_all, cluster_job, interact_job
+from flows.joining import aggregate_all, cluster_job, interact_job, wishes_before
 from flows.plan import bytes_sent, clients_of, clusters_before, mixed_with, sent_to, train_job, without_rank
 from flows.progress import watcher
 from flows.record import (
-    client_record,
     cluster_records,
+    enrolled_record,
     enrolments,
     insist_on_all,
     insist_on_base,
     insist_on_measured,
+    kept,
     losses_by_split,
-    not_asked,
     personal_parts,
+    resting,
+    trained_record,
 )
 from flows.stages import Stages
 from tasks.answers import losses, measured, wish
@@ -84,12 +86,13 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
         insist_on_all(history, trained, failed)
     stages.need(len(trained), len(enrolled), "training")
 
-    clustered = stages.run(cluster, cluster_job(f, number, {c: requirements[c] for c in trained}, homes, before, jobs, trained))
+    wishes = {**wishes_before(before), **{c: requirements[c] for c in trained}}
+    clustered = stages.run(cluster, cluster_job(f, number, wishes, homes, before, jobs, trained))
     members: dict[str, list[str]] = clustered.record["members"]
     aggregated = aggregate_all(stages, clustered, before, jobs, trained, sent)
-    adapters = {i: m.outputs["adapter"] for i, m in aggregated.items()}
-    interacted = stages.run(interact, interact_job(f, number, clustered.outputs["clusters"], adapters))
-    clusters = cluster_records(members, aggregated, interacted)
+    adapters, at_rest = {i: m.outputs["adapter"] for i, m in aggregated.items()}, resting(members, aggregated, before)
+    interacted = stages.run(interact, interact_job(f, number, clustered.outputs["clusters"], adapters, at_rest))
+    clusters = cluster_records(members, aggregated, at_rest, interacted)
     whole = {i: clusters[int(i)].adapter for i in members}
     placed = {c: i for i, clients in members.items() for c in clients}
 
@@ -98,7 +101,7 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     fixed = {"timesteps": f.evaluation.timesteps, "seed": f.seed}
     plain = stages.clients(baseline, [BaselineJob(**fixed, **identity[c]) for c in sorted(trained)], pictures, problem=losses)
     parts = {c: personal_parts(jobs[c], trained[c]) for c in sorted(trained)}
-    mixed = mixed_with(stages, clusters, placed, present, base)
+    mixed = mixed_with(stages, clusters, {c: placed[c] for c in trained}, present, base)
     seen = {c: whole if f.evaluation.others else {placed[c]: whole[placed[c]]} for c in parts}
     tests = [
         EvaluateJob(clusters=seen[c], cluster=placed[c], personal=of, mixed=mixed[c], **fixed, **identity[c]) for c, of in parts.items()
@@ -112,16 +115,13 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     scores = {c: losses_by_split(plain[c].manifest, evaluated[c].manifest) for c in trained}
     if history:
         insist_on_measured(history, scores, failed)
-    earlier_records = before.clients if before else {}
+    clients = {c: kept(before.clients.get(c) if before else None, placed.get(c)) for c in f.clients}
+    clients |= {c: enrolled_record(clients[c], e, failed.get(c)) for c, e in enrolled.items()}
+    clients |= {c: trained_record(clients[c], requirements[c], jobs[c], trained[c], mixed[c], scores[c]) for c in trained}
     record = RoundRecord(
         round=number,
         base=base["base_digest"],
-        clients={
-            c: client_record(enrolled[c], placed.get(c), jobs.get(c), trained.get(c), mixed.get(c, ()), scores.get(c, {}), failed.get(c))
-            if c in enrolled
-            else not_asked(earlier_records.get(c))
-            for c in f.clients
-        },
+        clients=clients,
         clusters=clusters,
         clusters_ref=clustered.outputs["clusters"],
         alike=clustered.outputs.get("alike"),

@@ -1,5 +1,6 @@
 """Puts together the record of a round from what its stages left."""
 
+from collections import Counter
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ def enrolments(record: RoundRecord) -> dict[str, Enrolment]:
     """Who was asked in a finished round, and with which data: whoever repairs it asks the same clients for the same things."""
     return {
         client: Enrolment(client=client, status="ok", digest=c.data, device=c.device, samples=c.samples, group=c.group)
-        if c.personal is not None
+        if c.training is not None
         else Enrolment(client=client, status="failed", reason=c.failed, digest=c.data, device=c.device, samples=c.samples, group=c.group)
         for client, c in record.clients.items()
         if c.asked
@@ -42,7 +43,7 @@ def insist_on_all(record: RoundRecord, trained: Container[str], failed: dict[str
     Raises:
         RoundFailed: one did not come through.
     """
-    lost = sorted(c for c, who in record.clients.items() if who.asked and who.personal is not None and c not in trained)
+    lost = sorted(c for c, who in record.clients.items() if who.training is not None and c not in trained)
     if lost:
         raise RoundFailed(
             f"round {record.round} was finished with {lost[0]}, which cannot do its part again ({failed.get(lost[0])}); the record stays"
@@ -55,7 +56,7 @@ def insist_on_measured(record: RoundRecord, scores: Mapping[str, Mapping[str, An
     Raises:
         RoundFailed: one is lacking.
     """
-    lost = sorted(c for c, who in record.clients.items() if who.asked and who.test is not None and not scores.get(c))
+    lost = sorted(c for c, who in record.clients.items() if who.test is not None and not scores.get(c))
     if lost:
         raise RoundFailed(
             f"round {record.round} was finished with the losses of {lost[0]}, which cannot measure them again ({failed.get(lost[0])}); "
@@ -71,23 +72,27 @@ def losses_by_split(plain: Manifest | None, measured: Manifest | None) -> dict[s
     return {**of_splits, "by_cluster": measured.record["by_cluster"], "share": measured.record["share"]}
 
 
-def client_record(
-    e: Enrolment,
-    cluster: str | None,
-    job: TrainJob | None,
-    trained: Manifest | None,
-    mixed: tuple[Ref, ...],
-    scores: dict[str, Any],
-    failed: str | None,
+def kept(before: ClientRecord | None, cluster: str | None) -> ClientRecord:
+    """What the record keeps of a client in any case: what it had, without measurements, and the `cluster` that it is in by now."""
+    had = before or ClientRecord()
+    known = had.cluster if cluster is None else int(cluster)
+    return had.model_copy(update={"asked": False, "cluster": known, "training": None, "tune": None, "test": None, "failed": None})
+
+
+def enrolled_record(had: ClientRecord, e: Enrolment, failed: str | None) -> ClientRecord:
+    """The same of one that was asked, and came with the data that it enrolled with, if it could."""
+    data = {"data": e.digest, "samples": e.samples, "device": e.device, "group": e.group} if e.digest else {}
+    return had.model_copy(update={"asked": True, "failed": failed, **data})
+
+
+def trained_record(
+    had: ClientRecord, requirement: Ref, job: TrainJob, trained: Manifest, mixed: tuple[Ref, ...], scores: dict[str, Any]
 ) -> ClientRecord:
-    """What the round's record keeps of one client that was asked."""
-    out = ClientRecord(data=e.digest, samples=e.samples, device=e.device, group=e.group, failed=failed)
-    if trained is None or job is None:
-        return out
+    """The same of one that came through."""
     personal, *beside = personal_parts(job, trained)
-    return out.model_copy(
+    return had.model_copy(
         update={
-            "cluster": None if cluster is None else int(cluster),
+            "requirement": requirement,
             "upload": trained.outputs["adapter"],
             "personal": personal,
             "beside": tuple(beside),
@@ -108,16 +113,25 @@ def personal_parts(job: TrainJob, trained: Manifest) -> tuple[Ref, ...]:
     return (trained.outputs.get("personal", shared), *of_shared, *job.beside)
 
 
-def not_asked(before: ClientRecord | None) -> ClientRecord:
-    """What the record keeps of a client that was not asked: what it had, without measurements."""
-    had = before or ClientRecord()
-    return had.model_copy(update={"asked": False, "training": None, "tune": None, "test": None, "failed": None})
+def resting(members: dict[str, list[str]], active: Container[str], before: RoundRecord | None) -> dict[str, ClusterRecord]:
+    """Clusters of which nobody took part: as they were; a new one has the adapter of the one that most of its members were in."""
+    out: dict[str, ClusterRecord] = {}
+    if before is None:
+        return out
+    for i, clients in members.items():
+        if i not in active:
+            were = Counter(known.cluster for c in clients if (known := before.clients[c]).cluster in before.clusters)
+            origin = int(i) if int(i) in before.clusters else min(were, key=lambda old: (-were[old], old))
+            out[i] = before.clusters[origin].model_copy(update={"members": clients, "aggregation_error": None})
+    return out
 
 
-def cluster_records(members: dict[str, list[str]], aggregated: dict[str, Manifest], interacted: Manifest) -> dict[int, ClusterRecord]:
+def cluster_records(
+    members: dict[str, list[str]], aggregated: dict[str, Manifest], at_rest: dict[str, ClusterRecord], interacted: Manifest
+) -> dict[int, ClusterRecord]:
     """What the round's record keeps of its clusters."""
     made = interacted.outputs
-    return {
+    active = {
         int(i): ClusterRecord(
             members=members[i],
             adapter=made[f"cluster-{i}"],
@@ -127,5 +141,6 @@ def cluster_records(members: dict[str, list[str]], aggregated: dict[str, Manifes
             rank=interacted.record["rank"][i],
             aggregation_error=aggregated[i].record["error"],
         )
-        for i in members
+        for i in aggregated
     }
+    return dict(sorted((active | {int(i): record for i, record in at_rest.items()}).items()))

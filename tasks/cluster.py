@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class ClusterJob(Job):
-    """`requirements` by client; `previous` are the clusters of the round before.
+    """`requirements` by client, of those that are away as well; `previous` are the clusters of the round before.
 
-    `handed` are the clients' adapters where these count, `alike` what was remembered of earlier ones; `choices` are the
+    `handed` are the round's adapters where these count, `alike` what was remembered of earlier ones; `choices` are the
     clusters that clients chose themselves.
     """
 
     stage: ClassVar[str] = "cluster"
-    stage_version: ClassVar[int] = 5
+    stage_version: ClassVar[int] = 6
 
     requirements: dict[str, Ref]
     previous: Ref | None
@@ -52,7 +52,7 @@ def compute(job: ClusterJob) -> Made:
     before = None if job.previous is None else _read(store.get(job.previous))
     outputs: dict[str, Ref] = {}
     if want.method == clustering.BY_LOSS:
-        found = clustering.chosen(wishes, job.choices, before.next_id if before else 0)
+        found = clustering.chosen(wishes, job.choices, before)
     else:
         alike = None
         if job.handed:

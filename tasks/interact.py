@@ -4,6 +4,7 @@ import json
 from typing import ClassVar
 
 from prefect import task
+from pydantic import Field
 
 from data.home import Home
 from data.manifests import Manifest
@@ -17,14 +18,16 @@ from tasks._stage import STAGE, Job, Made, commit
 class InteractJob(Job):
     """`adapters` by cluster id (as text: JSON keys are); `own` is the share of the round.
 
+    `resting` are the whole adapters of clusters of which nobody took part: others learn from them, they stay as they are.
     `split`, `head` and `rank` say what form a cluster's adapter must have; see `fedcore.interaction.exchanged`.
     """
 
     stage: ClassVar[str] = "interact"
-    stage_version: ClassVar[int] = 3
+    stage_version: ClassVar[int] = 4
 
     clusters: Ref
     adapters: dict[str, Ref]
+    resting: dict[str, Ref] = Field(default_factory=dict)
     settings: InteractionConfig
     own: float
     split: Split
@@ -44,16 +47,19 @@ def compute(job: InteractJob) -> Made:
     from fedcore.interaction import INTERACTIONS, exchanged
 
     want, store = job.settings, Home.current().server()
-    ids = sorted(int(c) for c in job.adapters)
+    every = {**job.adapters, **job.resting}
+    ids = sorted(int(c) for c in every)
     centroids = {int(i): v for i, v in json.loads(store.get(job.clusters))["centroids"].items()}
-    had = [adapters.from_bytes(store.get(job.adapters[str(i)])) for i in ids]
+    had = [adapters.from_bytes(store.get(every[str(i)])) for i in ids]
     stacked = torch.tensor([centroids[i] for i in ids], dtype=torch.float64)
     way = INTERACTIONS[want.method]
     weights = way.weigh(stacked, had, own=job.own, temperature=want.temperature)
     made = exchanged(had, weights, beside=way.beside, split=job.split, head=job.head, rank=job.rank)
-    outputs: dict[str, Ref] = {}
+    outputs = {f"cluster-{i}": ref for i, ref in job.resting.items()}
     ranks: dict[str, int] = {}
     for i, of in zip(ids, made, strict=True):
+        if str(i) in job.resting:
+            continue
         whole = adapters.summed([of.own, *([of.beside] if of.beside else [])])
         ranks[str(i)] = max(layer.rank for layer in whole.values())
         parts = {"own": of.own, "cluster": whole, **({"beside": of.beside} if of.beside else {})}
@@ -64,7 +70,7 @@ def compute(job: InteractJob) -> Made:
         "temperature": want.router_temperature,
     }
     outputs["bank"] = store.put(json.dumps(index, sort_keys=True).encode(), "bank", ".json")
-    discarded = {str(i): of.discarded for i, of in zip(ids, made, strict=True)}
+    discarded = {str(i): of.discarded for i, of in zip(ids, made, strict=True) if str(i) not in job.resting}
     mean = torch.stack(list(weights.values())).mean(dim=0)
     return Made(outputs, {"weights": mean.tolist(), "clusters": ids, "rank": ranks, "discarded": discarded})
 

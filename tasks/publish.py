@@ -99,7 +99,7 @@ def adapters_of(record: RoundRecord) -> Iterator[tuple[str, Model, dict[str, str
     if len(record.clients) > ONE_BY_ONE:
         return
     for name, c in sorted(record.clients.items()):
-        if c.personal is not None and c.asked:
+        if c.training is not None and c.personal is not None:
             tags = {"cluster": str(c.cluster), "trained_from": c.training.echo if c.training else ""}
             yield f"client-{name}", record.model_of(name), tags
 

@@ -128,12 +128,15 @@ def soft_shares(clients: list[str], vectors: Vectors, members: Mapping[int, list
     return {c: {i: float(w) for i, w in zip(ids, weights[row[c]], strict=True) if w > 0} for c in clients}
 
 
-def chosen(requirements: Mapping[str, Vectors], choices: Mapping[str, int], next_id: int) -> Clusters:
-    """IFCA: the clusters that clients chose by loss, under the ids that they chose; `next_id` as it was."""
+def chosen(requirements: Mapping[str, Vectors], choices: Mapping[str, int], previous: Clusters | None) -> Clusters:
+    """IFCA: the clusters that clients chose by loss, under the ids that they chose; one that nobody chose stays, for it may be again."""
     wishes = {c: unit(np.asarray(v, dtype=np.float64)) for c, v in requirements.items()}
     members = {i: sorted(c for c in requirements if choices[c] == i) for i in sorted({choices[c] for c in requirements})}
     centroids = {i: unit(np.mean([wishes[c] for c in mine], axis=0)) for i, mine in members.items()}
-    return Clusters(members, centroids, max(next_id, *(i + 1 for i in members)), None)
+    if previous is not None:
+        members = {**{i: [] for i in previous.members}, **members}
+        centroids = {**previous.centroids, **centroids}
+    return Clusters(dict(sorted(members.items())), dict(sorted(centroids.items())), max(i + 1 for i in members), None)
 
 
 def drawn(client: str, k: int, seed: int) -> int:

@@ -75,5 +75,5 @@ def crowds(home: Home, sizes: list[int], held_out: int, folder: Path) -> Iterato
         remember_clients(home, federation.name, client_folder(file))
         walls = [cost.wall for cost in overhead(home, federation.name)]
         record = read_round(home.server(), federation.name, len(walls))
-        came_through = sum(c.personal is not None for c in record.clients.values()) if record else 0
+        came_through = sum(c.training is not None for c in record.clients.values()) if record else 0
         yield Crowd(size, came_through, walls, peak_memory())

@@ -106,7 +106,13 @@ METHODS: dict[str, Method] = {
             "similarity": (*MIXTURE, "interaction.method=similarity", "interaction.own=0.9"),
             "attention": (*MIXTURE, "interaction.method=attention", "interaction.own=0.9"),
             "rest_of_the_world": (*MIXTURE, "interaction.method=rest_of_the_world", "interaction.own=0.8"),
-            "annealed": (*MIXTURE, "interaction.method=similarity", "interaction.own=0.5", "interaction.own_last=1.0", "interaction.over=6"),
+            "annealed": (
+                *MIXTURE,
+                "interaction.method=similarity",
+                "interaction.own=0.5",
+                "interaction.own_last=1.0",
+                "interaction.over=6",
+            ),
         },
     ),
     **_asked(

@@ -136,13 +136,18 @@ def test_a_mixture_is_no_worse_on_its_tuning_pictures_than_its_cluster_s_adapter
 
 
 def test_who_is_not_asked_keeps_what_it_had(mixed_world: World, server: dict[str, str]) -> None:
-    first, second = ran_with(mixed_world, server, "half", ("participation.share=0.5", "clustering.min_size=1"))
-    for record in (first, second):
-        assert sum(c.asked for c in record.clients.values()) == 2
+    first, second = ran_with(mixed_world, server, "half", ("participation.share=0.5", "seed=2"))
+    assert [{c for c, who in record.clients.items() if who.asked} for record in (first, second)] == [{"c01", "c04"}, {"c01", "c05"}]
     for client, record in second.clients.items():
         if not record.asked:
             assert record.personal == first.clients[client].personal
             assert record.test is None
+    alone, joined = first.clients["c04"].cluster, first.clients["c01"].cluster
+    assert alone is not None
+    assert joined is not None
+    assert {i: c.members for i, c in second.clusters.items()} == {alone: ["c04"], joined: ["c01", "c05"]}
+    assert second.clusters[alone].adapter == first.clusters[alone].adapter
+    assert second.clusters[joined].adapter != first.clusters[joined].adapter
 
 
 def test_a_run_can_begin_where_another_ended(together: dict[str, list[RoundRecord]], mixed_world: World, server: dict[str, str]) -> None:

@@ -78,10 +78,13 @@ def test_soft_shares_are_the_softmax_of_cosines_without_the_small_ones() -> None
 
 
 def test_clients_that_choose_are_where_they_chose() -> None:
-    made = chosen({"a": np.array([2.0, 0.0]), "b": np.array([0.0, 1.0]), "c": np.array([1.0, 0.0])}, {"a": 3, "b": 1, "c": 3}, 2)
+    made = chosen({"a": np.array([2.0, 0.0]), "b": np.array([0.0, 1.0]), "c": np.array([1.0, 0.0])}, {"a": 3, "b": 1, "c": 3}, None)
     assert made.members == {1: ["b"], 3: ["a", "c"]}
     np.testing.assert_allclose(made.centroids[3], [1, 0])
     assert made.next_id == 4
+    later = chosen({"a": np.array([0.0, 2.0]), "b": np.array([0.0, 1.0])}, {"a": 1, "b": 1}, made)
+    assert (later.members, later.next_id) == ({1: ["a", "b"], 3: []}, 4)
+    np.testing.assert_allclose(later.centroids[3], [1, 0])  # nobody's now, somebody's again, perhaps
 
 
 def test_what_is_drawn_for_a_client_is_its_own_and_spreads_over_all_clusters() -> None:
