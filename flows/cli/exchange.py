@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app, console, settings
+from flows.cli.pictures import placed
 
 
 @app.command()
@@ -14,6 +15,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The folder to write; it must be new or empty.")],
     client: Annotated[str | None, typer.Option(help="This client's personal model.")] = None,
     cluster: Annotated[int | None, typer.Option(help="This cluster's adapter.")] = None,
+    wish: Annotated[str | None, typer.Option(help="For a newcomer: the adapter of the cluster nearest to what they like.")] = None,
     whole: Annotated[bool, typer.Option("--global", help="All clusters' adapters, with what a router needs.")] = False,
     kind: Annotated[
         str, typer.Option("--format", help="peft (PEFT), diffusers (diffusers, ComfyUI) or kohya (ComfyUI, A1111).")
@@ -25,8 +27,10 @@ def export(
     from fedcore.errors import InputError
     from tasks.export import export as write
 
-    if sum((client is not None, cluster is not None, whole)) != 1:
-        raise InputError("give one of --client, --cluster and --global")
+    if sum((client is not None, cluster is not None, wish is not None, whole)) != 1:
+        raise InputError("give one of --client, --cluster, --wish and --global")
+    if wish is not None:
+        cluster = placed(name, wish)
     for file in write(Home.current(), name, client=client, cluster=cluster, kind=kind, out=out):
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
 

@@ -27,6 +27,16 @@ def styles_of(text: str) -> dict[int, float]:
     return {cluster: weight / total for cluster, weight in weights.items()}
 
 
+def placed(name: str, wish: str) -> int:
+    """A newcomer's cluster, which is told."""
+    from data.home import Home
+    from tasks.newcomer import nearest_cluster
+
+    cluster = nearest_cluster(Home.current(), name, wish)
+    console.print(f"the wish is nearest to those of cluster {cluster}")
+    return cluster
+
+
 @app.command()
 def generate(
     name: Annotated[str, typer.Argument(help="A finished run.")],
@@ -35,6 +45,7 @@ def generate(
     cluster: Annotated[int | None, typer.Option(help="Draw with this cluster's adapter.")] = None,
     styles: Annotated[str | None, typer.Option(help="Mix clusters by hand, e.g. 0:0.6,2:0.4.")] = None,
     auto: Annotated[bool, typer.Option("--auto", help="Mix the clusters that the encoded prompt is near.")] = False,
+    wish: Annotated[str | None, typer.Option(help="Draw for a newcomer: with the cluster that is nearest to what they like.")] = None,
     compose: Annotated[str, typer.Option(help="How styles are mixed: sum, switch or composite.")] = "sum",
     out: Annotated[Path, typer.Option(help="Where the PNG goes.")] = Path("picture.png"),
     number: Annotated[int, typer.Option(min=1, max=64, help="How many pictures; several become a grid.")] = 1,
@@ -52,14 +63,16 @@ def generate(
     settings()
     from fedcore.errors import InputError
 
-    if sum((client is not None, cluster is not None, styles is not None, auto)) > 1:
-        raise InputError("give one of --client, --cluster, --styles and --auto")
+    if sum((client is not None, cluster is not None, styles is not None, auto, wish is not None)) > 1:
+        raise InputError("give one of --client, --cluster, --styles, --auto and --wish")
     from rich.progress import Progress
 
     from data.home import Home
     from tasks.generate import How, Who
     from tasks.generate import generate as draw
 
+    if wish is not None:
+        cluster = placed(name, wish)
     who = Who(client, {cluster: 1.0} if cluster is not None else styles_of(styles) if styles is not None else None, auto)
     how = How(compose, seed, number, steps, guidance, scheduler, size)
     with Progress(console=console, transient=True) as progress:

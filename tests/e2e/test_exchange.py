@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from data.home import Home
 from data.records import rounds
 from fedcore.adapters import from_bytes
-from tests.e2e.conftest import CANARY, Ran, World
+from tests.e2e.conftest import CANARY, CLIENTS, Ran, World
 from tests.tiny import dense
 
 
@@ -56,7 +56,8 @@ def test_pictures_say_what_they_were_made_with_but_not_the_prompt(ran: Ran, worl
     [
         (["--styles", "0:1,7:1"], "there is no cluster 7"),
         (["--styles", "0:0.5,0:0.5"], "every cluster once"),
-        (["--cluster", "0", "--auto"], "give one of --client, --cluster, --styles and --auto"),
+        (["--cluster", "0", "--auto"], "give one of --client, --cluster, --styles, --auto and --wish"),
+        (["--cluster", "0", "--wish", "pale"], "give one of --client, --cluster, --styles, --auto and --wish"),
         (["--scheduler", "heun"], "there is no scheduler 'heun'"),
         (["--compose", "average"], "there is no composition 'average'"),
         (["--size", "33"], "pictures of 33 pixels cannot be drawn"),
@@ -108,6 +109,22 @@ def test_a_client_s_export_is_its_personal_model(ran: Ran, world: World, base_fo
         torch.testing.assert_close((after - before[name]).double(), dense(layer).view_as(after), rtol=1e-3, atol=1e-6)
 
 
+def test_a_newcomer_gets_the_adapter_of_the_cluster_that_its_wish_is_nearest_to(ran: Ran, world: World, tmp_path: Path) -> None:
+    record = rounds(Home(world.home).server(), "demo")[-1]
+    for client, (_, wish) in CLIENTS.items():
+        made = world.fedcore("export", "demo", "--wish", f"{wish}, {CANARY}", "--format", "kohya", "--out", str(tmp_path / client))
+        assert f"the wish is nearest to those of cluster {record.clients[client].cluster}" in made.output
+        about = load_file(tmp_path / client / "lora.safetensors")
+        home = record.clients[client].cluster
+        assert home is not None
+        own = from_bytes(Home(world.home).server().get(record.clusters[home].adapter))
+        name = next(iter(own))
+        up, down = (about[f"lora_unet_{name.replace('.', '_')}.lora_{end}.weight"].double() for end in ("up", "down"))
+        torch.testing.assert_close(up.flatten(1) @ down.flatten(1), dense(own[name]).flatten(1), rtol=1e-3, atol=1e-6)
+    drawn = draw(world, tmp_path / "wished.png", "--wish", CLIENTS["c01"][1])
+    assert drawn.read_bytes() == draw(world, tmp_path / "given.png", "--cluster", str(record.clients["c01"].cluster)).read_bytes()
+
+
 def test_an_export_overwrites_nothing(ran: Ran, world: World, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
@@ -115,7 +132,7 @@ def test_an_export_overwrites_nothing(ran: Ran, world: World, tmp_path: Path) ->
         (["--client", "c01", "--out", str(tmp_path / "full")], "is not an empty folder"),
         (["--client", "c99", "--out", str(tmp_path / "new")], "there is no client 'c99'"),
         (["--cluster", "0", "--format", "onnx", "--out", str(tmp_path / "new")], "there is no format 'onnx'"),
-        (["--out", str(tmp_path / "new")], "give one of --client, --cluster and --global"),
+        (["--out", str(tmp_path / "new")], "give one of --client, --cluster, --wish and --global"),
     ):
         made = world.fedcore("export", "demo", *arguments)
         assert (made.code, reason in made.output) == (2, True), made.output
