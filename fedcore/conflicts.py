@@ -44,6 +44,8 @@ def _of_aggregation(f: Federation) -> Iterator[str]:
 
 def _of_clustering(f: Federation) -> Iterator[str]:
     of = f.clustering
+    if of.method in ("alone", "hdbscan") and of.k != "auto":
+        yield f"clustering.method '{of.method}' finds the number of clusters itself: leave out clustering.k"
     if of.method == "alone" and f.interaction.method != "none":
         yield "clustering.method 'alone' is local training only: set interaction.method to 'none'"
     if of.on != "requirements" and len(f.clients) > MOST_ALIKE:

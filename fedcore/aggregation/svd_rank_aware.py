@@ -1,4 +1,4 @@
-"""raFLoRA: components of the update are averaged only over the clients whose rank reaches them, against rank collapse."""
+"""raFLoRA (arXiv 2602.13486): components of the update are averaged over the clients whose rank reaches them only."""
 
 from collections.abc import Iterable, Sequence
 

@@ -16,6 +16,11 @@ def square(channels: int, made_for: int, base: BaseModel, size: int | None) -> S
     return channels, side, side
 
 
+def as_trained(base: BaseModel, size: int | None) -> Shape:
+    """Square latents of a denoiser that knows its own size; that one without a `size`."""
+    return square(base.denoiser.config.in_channels, base.denoiser.config.sample_size, base, size)
+
+
 def levels(base: BaseModel) -> int:
     """A UNet halves the sides once for each of its levels but the last."""
     return int(2 ** (len(base.denoiser.config.block_out_channels) - 1))

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
+from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya
 from fedcore.families.encoding import batched, meanings, of_empty, tokenised
 from fedcore.families.layers import UNET_ATTENTION, UNET_CONVOLUTIONS, underscored
-from fedcore.families.sizes import levels, square
+from fedcore.families.sizes import as_trained, levels
 from fedcore.families.timesteps import plain_schedule
 from fedcore.noise import Diffusion
 
@@ -23,10 +23,6 @@ def _encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
         return Encoded(Conditioning(states), meanings(states, read.attention_mask))
 
     return batched(part, texts)
-
-
-def _shape(base: BaseModel, size: int | None) -> Shape:
-    return square(base.denoiser.config.in_channels, base.denoiser.config.sample_size, base, size)
 
 
 def _predict(base: BaseModel, noisy: Tensor, timesteps: Tensor, prompts: Conditioning, guidance: float) -> Tensor:  # noqa: ARG001
@@ -49,7 +45,7 @@ STABLE_DIFFUSION = Family(
     process=Diffusion.of,
     encode=_encode,
     nothing=of_empty,
-    shape=_shape,
+    shape=as_trained,
     predict=_predict,
     schedule=plain_schedule,
     multiple=levels,

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Shape
 from fedcore.families.encoding import batched, meanings, of_empty, tokenised
 from fedcore.families.layers import JOINT_ATTENTION
-from fedcore.families.sizes import patch, square
+from fedcore.families.sizes import as_trained, patch
 from fedcore.families.timesteps import dynamic_shift
 from fedcore.noise import Flow
 
@@ -36,10 +36,6 @@ def _encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
         return Encoded(Conditioning(tokens, pooled), meanings(one.hidden_states[-1].float(), first.attention_mask))
 
     return batched(part, texts)
-
-
-def _shape(base: BaseModel, size: int | None) -> Shape:
-    return square(base.denoiser.config.in_channels, base.denoiser.config.sample_size, base, size)
 
 
 def _predict(base: BaseModel, noisy: Tensor, timesteps: Tensor, prompts: Conditioning, guidance: float) -> Tensor:  # noqa: ARG001
@@ -72,7 +68,7 @@ STABLE_DIFFUSION_3 = Family(
     process=Flow.of,
     encode=_encode,
     nothing=of_empty,
-    shape=_shape,
+    shape=as_trained,
     predict=_predict,
     schedule=_schedule,
     multiple=patch,

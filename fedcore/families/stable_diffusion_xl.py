@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
+from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya
 from fedcore.families.encoding import batched, meanings, of_empty, tokenised
 from fedcore.families.layers import UNET_ATTENTION, UNET_CONVOLUTIONS, underscored
-from fedcore.families.sizes import levels, pixels_per_latent, square
+from fedcore.families.sizes import as_trained, levels, pixels_per_latent
 from fedcore.families.timesteps import plain_schedule
 from fedcore.noise import Diffusion
 
@@ -33,10 +33,6 @@ def _nothing(base: BaseModel) -> Conditioning:
     if not base.options.get("force_zeros_for_empty_prompt", True) or empty.pooled is None:
         return empty
     return Conditioning(torch.zeros_like(empty.tokens), torch.zeros_like(empty.pooled))
-
-
-def _shape(base: BaseModel, size: int | None) -> Shape:
-    return square(base.denoiser.config.in_channels, base.denoiser.config.sample_size, base, size)
 
 
 def _predict(base: BaseModel, noisy: Tensor, timesteps: Tensor, prompts: Conditioning, guidance: float) -> Tensor:  # noqa: ARG001
@@ -65,7 +61,7 @@ STABLE_DIFFUSION_XL = Family(
     process=Diffusion.of,
     encode=_encode,
     nothing=_nothing,
-    shape=_shape,
+    shape=as_trained,
     predict=_predict,
     schedule=plain_schedule,
     multiple=levels,

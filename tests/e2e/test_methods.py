@@ -165,6 +165,7 @@ def test_a_run_can_begin_where_another_ended(together: dict[str, list[RoundRecor
 
 
 NO_EXCHANGE = ("interaction.method=none",)
+GO_WITH = {"alone": ("clustering.k=auto", *NO_EXCHANGE), "hdbscan": ("clustering.k=auto",)}
 PERSONAL = {
     "ditto": ("personal.method=ditto",),
     "dual": ("personal.method=dual",),
@@ -173,10 +174,7 @@ PERSONAL = {
 EACH = {
     **{f"aggregation-{m}": (f"aggregation.method={m}", *(NO_EXCHANGE if AGGREGATIONS[m].shares else ())) for m in AGGREGATIONS},
     **{f"mixed-{m}": (f"aggregation.method={m}", MIXED) for m, rule in AGGREGATIONS.items() if rule.mixed_ranks},
-    **{
-        f"clustering-{m}": (f"clustering.method={m}", "clustering.min_size=1", *(NO_EXCHANGE if m == "alone" else ()))
-        for m in (*CLUSTERINGS, BY_LOSS)
-    },
+    **{f"clustering-{m}": (f"clustering.method={m}", "clustering.min_size=1", *GO_WITH.get(m, ())) for m in (*CLUSTERINGS, BY_LOSS)},
     **{f"on-{view}": (f"clustering.on={view}",) for view in ("adapters", "both")},
     **{f"interaction-{m}": (f"interaction.method={m}",) for m in INTERACTIONS},
     **{

@@ -182,6 +182,7 @@ def test_other_methods_say_which_ones_do(method: str) -> None:
             "personal.method to 'last'",
         ),
         ({"aggregation": {"method": "ffa"}, "personal": {"method": "dual"}}, "'ffa' hands over one factor"),
+        ({"clustering": {"method": "hdbscan", "k": 3}}, "'hdbscan' finds the number of clusters itself: leave out clustering.k"),
         ({"clustering": {"method": "ifca"}}, "set clustering.k"),
         ({"clustering": {"method": "ifca", "k": 2}, "evaluation": {"others": False}}, "set evaluation.others to true"),
         ({"clustering": {"method": "ifca", "k": 2, "warmup": 0, "soft": 0.1}}, "leave out clustering.soft"),

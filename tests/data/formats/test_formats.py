@@ -176,10 +176,6 @@ def test_the_same_adapter_gives_the_same_bytes(both: Both, tmp_path: Path) -> No
 # What is refused
 
 
-def broken(change: Callable[[Path], None]) -> Any:
-    return pytest.param(change)
-
-
 def no_safetensors(file: Path) -> None:
     file.write_bytes(b"PK\x03\x04 a pickle")
 
