@@ -23,7 +23,7 @@ from fedcore.base import Conditioning
 from fedcore.errors import FedcoreError, HandoverRefused
 from fedcore.latents import insist_on_size
 from fedcore.prompts import nothing
-from fedcore.sampling import Course, State, begin
+from fedcore.sampling import Course, State, begin, length
 from fedcore.schedulers import insist_on_name, remembered_shapes
 
 FORMAT: Literal[1] = 1
@@ -112,8 +112,8 @@ def read_handover(path: Path, base: Base) -> Handover:
     """
     about, tensors = _read(path, "latents", base)
     course = _course(path, about, base)
-    if about.done > course.steps:
-        raise HandoverRefused(f"says that {about.done} of {course.steps} steps are done; ask for the picture again", at=path)
+    if about.done > (steps := length(base, course)):
+        raise HandoverRefused(f"says that {about.done} of {steps} steps are done; ask for the picture again", at=path)
     like = begin(base, course, [0]).latents
     want = {"latents": tuple(like.shape)}
     memory = remembered_shapes(base, course.scheduler, course.steps, tuple(like.shape), about.done)

@@ -8,7 +8,7 @@ from torch import Tensor
 from fedcore.base import BaseModel, Conditioning
 from fedcore.composition import Parts
 from fedcore.latents import at_most, decode
-from fedcore.sampling import Course, advance, begin
+from fedcore.sampling import Course, advance, begin, length
 
 BATCH = 16
 
@@ -25,12 +25,12 @@ def generate(
 ) -> Tensor:
     """uint8 pictures (n, 3, h, w) for n `prompts`; picture i starts from noise drawn with `seeds[i]` alone."""
     parts = torch.arange(len(seeds)).split(at_most(batch, base.family.shape(base, course.size)))
-    pictures = []
+    pictures, steps = [], length(base, course)
     for i, part in enumerate(parts):
         began = begin(base, course, [seeds[int(row)] for row in part])
 
-        def told(done: int, before: int = i * course.steps) -> None:
-            on_step(before + done, course.steps * len(parts))
+        def told(done: int, before: int = i * steps) -> None:
+            on_step(before + done, steps * len(parts))
 
         made = advance(base, course, began, prompts.rows(part), plan, on_step=told)
         pictures.append(decode(base, made.latents))

@@ -20,7 +20,10 @@ from fedcore.seeds import generator
 
 @dataclass(frozen=True)
 class Course:
-    """How pictures are drawn: `steps` of a `scheduler` (None: the base's own), `guidance`, `size` in pixels (None: the base's)."""
+    """How pictures are drawn: `steps` of a `scheduler` (None: the base's own), `guidance`, `size` in pixels (None: the base's).
+
+    Heun's and PNDM's schedulers ask the denoiser more often than that: see `length`.
+    """
 
     steps: int
     guidance: float
@@ -41,6 +44,11 @@ class State:
         n = len(self.latents)
         memory = {name: value[index] if value.ndim and len(value) == n else value for name, value in self.memory.items()}
         return State(self.latents[index], self.done, memory)
+
+
+def length(base: BaseModel, course: Course) -> int:
+    """How many steps there are to take, in each of which the denoiser is asked once."""
+    return len(scheduler(base, course.scheduler, course.steps, base.family.shape(base, course.size)).timesteps)
 
 
 def begin(base: BaseModel, course: Course, seeds: Sequence[int]) -> State:
@@ -69,7 +77,7 @@ def advance(
     shape = base.family.shape(base, course.size)
     steps = scheduler(base, course.scheduler, course.steps, shape)
     remind(steps, state.memory)
-    current, last = state.latents, course.steps if until is None else until
+    current, last = state.latents, len(steps.timesteps) if until is None else until
     base.denoiser.eval()
     with ExitStack() as stack:
         held = _Held(base, stack)

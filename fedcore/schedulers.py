@@ -9,6 +9,9 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
@@ -23,12 +26,13 @@ DIFFUSION = {
     "euler": EulerDiscreteScheduler,
     "dpm++": DPMSolverMultistepScheduler,
     "unipc": UniPCMultistepScheduler,
+    "pndm": PNDMScheduler,
+    "heun": HeunDiscreteScheduler,
+    "lms": LMSDiscreteScheduler,
 }
 FLOW = {"euler": FlowMatchEulerDiscreteScheduler, "dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
-
-
-OWN = {"EulerDiscreteScheduler": "euler", "DPMSolverMultistepScheduler": "dpm++", "UniPCMultistepScheduler": "unipc"}
-"""Names of those that a base's folder may name as its own; for any other one DDIM stands in, which draws the same way with less haste."""
+OWN = {kind.__name__: name for name, kind in DIFFUSION.items()}
+"""Names of those that a base's folder may name as its own; for another one, that draws noise at every step mostly, DDIM stands in."""
 
 
 def names(base: BaseModel) -> tuple[str, ...]:
@@ -70,7 +74,10 @@ def scheduler(base: BaseModel, name: str | None, steps: int, shape: Shape) -> An
     return made
 
 
-MEMORY = ("model_outputs", "timestep_list", "last_sample", "lower_order_nums", "this_order", "_step_index")
+MEMORY = (
+    "model_outputs", "timestep_list", "last_sample", "lower_order_nums", "this_order", "_step_index", "counter", "ets",
+    "cur_model_output", "cur_sample", "prev_derivative", "dt", "sample", "derivatives",
+)  # fmt: skip
 """What diffusers' schedulers change while they step."""
 
 
@@ -101,6 +108,7 @@ def remind(scheduler: Any, memory: Mapping[str, Tensor]) -> None:
     for name in MEMORY:
         value = getattr(scheduler, name, None)
         if isinstance(value, list):
-            setattr(scheduler, name, [memory.get(f"{name}.{i}") for i in range(len(value))])
+            known = [int(key.removeprefix(f"{name}.")) + 1 for key in memory if key.startswith(f"{name}.")]
+            setattr(scheduler, name, [memory.get(f"{name}.{i}") for i in range(max([len(value), *known]))])
         elif name in memory:
             setattr(scheduler, name, memory[name] if memory[name].ndim else memory[name].item())

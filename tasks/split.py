@@ -69,8 +69,8 @@ def begin(
     together: dict[sampling.Course, list[tuple[Path, Request]]] = defaultdict(list)
     for path in requests:
         request = read_request(path, base)
-        if not 0 < done <= request.course.steps:
-            raise InputError(f"{path}: {done} of {request.course.steps} steps cannot be done here; give 1 to {request.course.steps}")
+        if not 0 < done <= (steps := sampling.length(base, request.course)):
+            raise InputError(f"{path}: {done} of {steps} steps cannot be done here; give 1 to {steps}")
         together[request.course].append((path, request))
     batches = [(course, of[i : i + batch]) for course, of in together.items() for i in range(0, len(of), batch)]
     plan, own, begun = sampling.alone(load_model(model)), encode(base, [generic]).prompts, list[Begun]()
@@ -113,9 +113,10 @@ def finish(
     torch.set_num_threads(1)
     found = read_handover(file, base)
     before, course = found.state.done, found.course
+    steps = sampling.length(base, course)
     made = sampling.advance(
         base, course, found.state, encode(base, [prompt]).prompts, sampling.alone(load_model(model)),
-        on_step=lambda step: on_step(step - before, course.steps - before),
+        on_step=lambda step: on_step(step - before, steps - before),
     )  # fmt: skip
     about = {
         "run": name,

@@ -52,7 +52,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 3.0,
-    scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++ or unipc (default: the base's own).")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++, unipc, pndm, heun or lms (default: the base's own).")] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
     keep_prompt: Annotated[bool, typer.Option("--keep-prompt", help="Write the prompt into the PNG's metadata.")] = False,
 ) -> None:
@@ -97,7 +97,7 @@ def split_ask(
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps, of both together.")] = 30,
     guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 3.0,
-    scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++ or unipc (default: the base's own).")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++, unipc, pndm, heun or lms (default: the base's own).")] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
 ) -> None:
     """On the device: write a request for a picture."""

@@ -117,7 +117,7 @@ def test_what_was_tampered_with_is_refused(base: BaseModel, tmp_path: Path, dama
         (lambda x: replace(x, state=replace(x.state, done=9)), "9 of 5 steps are done"),
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.to(torch.int32))), "'latents' holds numbers of a kind"),
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.cfloat())), "'latents' holds numbers of a kind"),
-        (lambda x: replace(x, course=replace(x.course, scheduler="heun")), "there is no scheduler 'heun'"),
+        (lambda x: replace(x, course=replace(x.course, scheduler="ancestral")), "there is no scheduler 'ancestral'"),
         (lambda x: replace(x, course=replace(x.course, size=17)), "pictures of 17 pixels cannot be drawn"),
     ],
 )

@@ -58,7 +58,7 @@ def test_pictures_say_what_they_were_made_with_but_not_the_prompt(ran: Ran, worl
         (["--styles", "0:0.5,0:0.5"], "every cluster once"),
         (["--cluster", "0", "--auto"], "give one of --client, --cluster, --styles, --auto and --wish"),
         (["--cluster", "0", "--wish", "pale"], "give one of --client, --cluster, --styles, --auto and --wish"),
-        (["--scheduler", "heun"], "there is no scheduler 'heun'"),
+        (["--scheduler", "ancestral"], "there is no scheduler 'ancestral'"),
         (["--compose", "average"], "there is no composition 'average'"),
         (["--size", "33"], "pictures of 33 pixels cannot be drawn"),
     ],

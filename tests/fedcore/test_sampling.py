@@ -6,35 +6,49 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 from safetensors.torch import load, save
 from torch import Tensor
 
 from data.base.load import load_base
 from fedcore.adapters import Adapter
-from fedcore.base import BaseModel, Conditioning
+from fedcore.base import SAMPLER, BaseModel, Conditioning
 from fedcore.composition import COMPOSITIONS, STRETCH, composite, switch, weighted_sum
 from fedcore.errors import InputError
 from fedcore.injection import target_shapes
 from fedcore.prompts import encode
-from fedcore.sampling import Course, State, advance, alone, begin
-from fedcore.schedulers import names, scheduler
+from fedcore.sampling import Course, State, advance, alone, begin, length
+from fedcore.schedulers import DIFFUSION, FLOW, scheduler
 from fedcore.seeds import generator
 from tests.families import saved
 from tests.tiny import LATENT, merged, pipeline, random_adapter
 
 PROMPTS, SEEDS = ("a cat", "a red house", "pizza"), (11, 12, 13)
-OTHERS = {"euler": EulerDiscreteScheduler, "dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
+OTHERS = {
+    "euler": EulerDiscreteScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+    "pndm": PNDMScheduler,
+    "heun": HeunDiscreteScheduler,
+    "lms": LMSDiscreteScheduler,
+}
+NAMED = [("sd", name) for name in DIFFUSION] + [("flux", name) for name in FLOW]
 
 
-@pytest.fixture(scope="module", params=["sd", "flux"])
-def either(request: pytest.FixtureRequest, base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+@pytest.fixture(scope="module")
+def bases(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseModel]:
     """The tiny diffusion, and a flow."""
-    if request.param == "sd":
-        return base
     folder = tmp_path_factory.mktemp("flux")
     saved("flux", folder)
-    return load_base(str(folder))
+    return {"sd": base, "flux": load_base(str(folder))}
 
 
 def prompts(base: BaseModel) -> Conditioning:
@@ -57,26 +71,23 @@ def handed_over(state: State) -> State:
 
 
 @pytest.mark.parametrize("at", range(7))
-@pytest.mark.parametrize("name", [0, 1, 2, 3])
-def test_halves_give_the_bits_of_one_go(either: BaseModel, name: int, at: int) -> None:
-    known = names(either)
-    if name >= len(known):
-        return
-    how, plan = course(either, known[name]), alone(adapter(either))
+@pytest.mark.parametrize(("of", "name"), NAMED)
+def test_halves_give_the_bits_of_one_go(bases: dict[str, BaseModel], of: str, name: str, at: int) -> None:
+    either = bases[of]
+    how, plan = course(either, name), alone(adapter(either))
     whole = advance(either, how, begin(either, how, SEEDS), prompts(either), plan)
     half = advance(either, how, begin(either, how, SEEDS), prompts(either), plan, until=at)
     assert half.done == at
+    assert whole.done == length(either, how) >= 6
     again = advance(either, how, handed_over(half), prompts(either), plan)
     assert torch.equal(again.latents, whole.latents)
     assert bool(torch.isfinite(whole.latents).all())
 
 
-@pytest.mark.parametrize("name", [0, 1, 2, 3])
-def test_one_user_s_latents_go_on_alone_within_rounding(either: BaseModel, name: int) -> None:
-    known = names(either)
-    if name >= len(known):
-        return
-    how, plan, said = course(either, known[name]), alone(adapter(either)), prompts(either)
+@pytest.mark.parametrize(("of", "name"), NAMED)
+def test_one_user_s_latents_go_on_alone_within_rounding(bases: dict[str, BaseModel], of: str, name: str) -> None:
+    either = bases[of]
+    how, plan, said = course(either, name), alone(adapter(either)), prompts(either)
     whole = advance(either, how, begin(either, how, SEEDS), said, plan)
     half = advance(either, how, begin(either, how, SEEDS), said, plan, until=3)
     mine = advance(either, how, handed_over(half.rows(slice(1, 2))), said.rows(slice(1, 2)), plan)
@@ -109,9 +120,23 @@ def test_another_adapter_or_prompt_may_follow_at_the_split(base: BaseModel) -> N
         assert not torch.allclose(advance(base, how, half, said, plan).latents, one, atol=1e-3)
 
 
-def test_an_unknown_scheduler_is_refused_by_name(either: BaseModel) -> None:
+@pytest.mark.parametrize("of", ["sd", "flux"])
+def test_an_unknown_scheduler_is_refused_by_name(bases: dict[str, BaseModel], of: str) -> None:
     with pytest.raises(InputError, match=r"there is no scheduler 'ancestral' for a .*; there are (ddim, )?euler, dpm"):
-        scheduler(either, "ancestral", 4, (4, 8, 8))
+        scheduler(bases[of], "ancestral", 4, (4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("own", "drawn"),
+    [
+        ("PNDMScheduler", PNDMScheduler),
+        ("HeunDiscreteScheduler", HeunDiscreteScheduler),
+        ("EulerAncestralDiscreteScheduler", DDIMScheduler),
+    ],
+)
+def test_a_base_is_drawn_with_its_own_scheduler_unless_that_draws_noise(base: BaseModel, own: str, drawn: type) -> None:
+    of = replace(base, options={**base.options, SAMPLER: own})
+    assert type(scheduler(of, None, 4, LATENT)) is drawn
 
 
 # Several adapters
