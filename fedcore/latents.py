@@ -1,4 +1,4 @@
-"""Between pictures and latents: the autoencoder, with its scale and, where it has one, its shift."""
+"""Between pictures and latents: the autoencoder, with its scale and, where it has one, its shift or its channels' means and spreads."""
 
 from collections.abc import Sequence
 
@@ -25,9 +25,9 @@ def at_most(batch: int, shape: Sequence[int]) -> int:
 @torch.no_grad()
 def decode(base: BaseModel, latents: Tensor) -> Tensor:
     """Latents (n, channels, h, w) to uint8 pictures (n, 3, H, W)."""
-    of, pictures = base.vae.config, list[Tensor]()
+    (scale, shift), pictures = _law(base), list[Tensor]()
     for part in latents.split(_at_once(latents, pixels_per_latent(base))):
-        made = base.vae.decode((part / of.scaling_factor + (of.shift_factor or 0.0)).to(base.device)).sample.cpu()
+        made = base.vae.decode((part / scale + shift).to(base.device)).sample.cpu()
         pictures.append(((made * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8))  # diffusers rounds so, too
     return torch.cat(pictures)
 
@@ -35,12 +35,21 @@ def decode(base: BaseModel, latents: Tensor) -> Tensor:
 @torch.no_grad()
 def posterior(base: BaseModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Pictures (n, 3, H, W) in [-1, 1] to the mean and log-variance of their latents, both (n, channels, h, w), as `decode` takes them."""
-    of, means, log_variances = base.vae.config, list[Tensor](), list[Tensor]()
+    (scale, shift), means, log_variances = _law(base), list[Tensor](), list[Tensor]()
     for part in pixels.split(_at_once(pixels)):
         found = base.vae.encode(part.to(base.device)).latent_dist
-        means.append((found.mean.cpu() - (of.shift_factor or 0.0)) * of.scaling_factor)
-        log_variances.append(found.logvar.cpu() + 2 * torch.tensor(of.scaling_factor).log())
+        means.append((found.mean.cpu() - shift) * scale)
+        log_variances.append(found.logvar.cpu() + 2 * scale.log())
     return torch.cat(means), torch.cat(log_variances)
+
+
+def _law(base: BaseModel) -> tuple[Tensor, Tensor]:
+    """Scale and shift between what the autoencoder makes and what the denoiser learnt, for all channels or (channels, 1, 1)."""
+    of = base.vae.config
+    scale, mean, spread = torch.tensor(of.scaling_factor), of.get("latents_mean"), of.get("latents_std")
+    if mean is None or spread is None:
+        return scale, torch.tensor(of.shift_factor or 0.0)
+    return scale / torch.tensor(spread)[:, None, None], torch.tensor(mean)[:, None, None]
 
 
 def _at_once(of: Tensor, pixels: int = 1) -> int:
