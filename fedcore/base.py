@@ -85,10 +85,12 @@ class Renamed(Protocol):
 
 @dataclass(frozen=True)
 class Kohya:
-    """How kohya's trainers name this family and its layers."""
+    """How kohya's trainers name this family and its layers.
 
-    version: str
-    architecture: str
+    `kind` gives the version and the architecture of a base from the shapes of its adapted layers' weights and what it predicts.
+    """
+
+    kind: Callable[[Mapping[str, tuple[int, ...]], str], tuple[str, str]]
     renamed: Renamed
 
 

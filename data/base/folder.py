@@ -78,8 +78,17 @@ def family_of(folder: Path) -> Family:
 
 def sampler_of(folder: Path) -> str:
     """The class of the scheduler that the folder names."""
+    return _of_scheduler(folder, "_class_name")
+
+
+def prediction_of(folder: Path) -> str:
+    """What the base predicts, as its scheduler's configuration says it; nothing for flows."""
+    return _of_scheduler(folder, "prediction_type")
+
+
+def _of_scheduler(folder: Path, key: str) -> str:
     try:
-        return str(json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")).get("_class_name", ""))
+        return str(json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")).get(key, ""))
     except (OSError, ValueError, AttributeError):
         return ""
 

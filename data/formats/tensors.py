@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from data.base.folder import family_of
+from data.base.folder import family_of, prediction_of
 from fedcore.adapters import Adapter, Layer
 from fedcore.base import Family
 
@@ -20,10 +20,11 @@ Kernels = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Made:
-    """What an adapter was made for: the base by name, its family, the shapes of its adapted layers."""
+    """What an adapter was made for: the base by name, its family, what it predicts, the shapes of its adapted layers."""
 
     base: str
     family: Family
+    predicts: str
     kernels: Kernels
 
 
@@ -41,7 +42,7 @@ def made_for(name: str, folder: Path, layers: Iterable[str]) -> Made:
         with safe_open(file, "pt") as content:
             here = {key.removesuffix(".weight") for key in content.keys()} & wanted  # noqa: SIM118 safetensors has no iterator
             found |= {layer: tuple(content.get_slice(f"{layer}.weight").get_shape()) for layer in sorted(here)}
-    return Made(name, family, found)
+    return Made(name, family, prediction_of(folder), found)
 
 
 def serialised(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:

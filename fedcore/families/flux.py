@@ -142,5 +142,5 @@ FLUX = Family(
     schedule=_schedule,
     multiple=patch,
     two_passes=False,
-    kohya=Kohya("flux1", "flux-1-dev/lora", _kohya),
+    kohya=Kohya(lambda _kernels, _predicts: ("flux1", "flux-1-dev/lora"), _kohya),
 )

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.x and 2.x: one CLIP, a UNet, ε or v."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,16 @@ def _predict(base: BaseModel, noisy: Tensor, timesteps: Tensor, prompts: Conditi
     return predicted
 
 
+SECOND_WIDTH = 1024
+"""Of the prompts of version 2; version 1 has 768."""
+
+
+def _kind(kernels: Mapping[str, tuple[int, ...]], predicts: str) -> tuple[str, str]:
+    if not any(name.endswith("attn2.to_k") and kernel[1] == SECOND_WIDTH for name, kernel in kernels.items()):
+        return "sd_v1", "stable-diffusion-v1/lora"
+    return ("sd_v2_v", "stable-diffusion-v2-768-v/lora") if predicts == "v_prediction" else ("sd_v2", "stable-diffusion-v2-512/lora")
+
+
 STABLE_DIFFUSION = Family(
     pipeline="StableDiffusionPipeline",
     parts={
@@ -50,5 +60,5 @@ STABLE_DIFFUSION = Family(
     schedule=plain_schedule,
     multiple=levels,
     two_passes=True,
-    kohya=Kohya("sd_v1", "stable-diffusion-v1/lora", underscored),
+    kohya=Kohya(_kind, underscored),
 )

@@ -66,5 +66,5 @@ STABLE_DIFFUSION_XL = Family(
     schedule=plain_schedule,
     multiple=levels,
     two_passes=True,
-    kohya=Kohya("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", underscored),
+    kohya=Kohya(lambda _kernels, _predicts: ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"), underscored),
 )

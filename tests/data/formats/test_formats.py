@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from data.base.load import forget_base, load_base
 from data.formats import FORMATS, Made, made_for, read_adapter
+from data.formats.kohya import write_kohya
 from fedcore.adapters import Adapter, Layer
 from fedcore.base import BaseModel
 from fedcore.errors import AdapterRefused, FedcoreError
@@ -132,13 +133,27 @@ def test_peft_opens_its_folder(both: Both, tmp_path: Path) -> None:
 
 def test_kohya_s_file_tells_rank_alpha_and_kind(both: Both, tmp_path: Path) -> None:
     if both.base.family.kohya is None:
-        return
+        pytest.skip("kohya has no names for it that diffusers could read back")
     with safe_open(written(both, adapter(both.base), "kohya", tmp_path), "pt") as file:
         about, keys = file.metadata(), set(file.keys())
-    assert (about["ss_network_dim"], float(about["ss_network_alpha"])) == ("2", 1.0)
-    assert about["ss_base_model_version"] in ("sd_v1", "sdxl_base_v1-0", "flux1")
+    fused = both.name == "flux"  # queries, keys and values in one layer, and in single blocks the MLP: its scale is folded in
+    assert (about["ss_network_dim"], float(about["ss_network_alpha"])) == (("8", 8.0) if fused else ("2", 1.0))
+    assert about["ss_base_model_version"] == {"sdxl": "sdxl_base_v1-0", "flux": "flux1"}.get(both.name, "sd_v1")
     assert all(key.startswith("lora_unet_") for key in keys)
     assert {key.rsplit(".", 1)[1] for key in keys} == {"weight", "alpha"}
+
+
+@pytest.mark.parametrize(
+    ("width", "predicts", "version"),
+    [(768, "epsilon", "sd_v1"), (1024, "epsilon", "sd_v2"), (1024, "v_prediction", "sd_v2_v"), (768, "v_prediction", "sd_v1")],
+)
+def test_stable_diffusion_2_is_told_by_the_width_of_its_prompts(tmp_path: Path, width: int, predicts: str, version: str) -> None:
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    mine = random_adapter({layer: (320, width)}, 2)
+    write_kohya(mine, Made("x", KNOWN["StableDiffusionPipeline"], predicts, {layer: (320, width)}), tmp_path)
+    with safe_open(tmp_path / "lora.safetensors", "pt") as file:
+        about = file.metadata()
+    assert (about["ss_base_model_version"], about["ss_v2"]) == (version, str(version != "sd_v1"))
 
 
 def test_flux_is_read_back_by_diffusers_converter_at_its_own_width() -> None:
