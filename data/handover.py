@@ -26,7 +26,7 @@ from fedcore.prompts import nothing
 from fedcore.sampling import Course, State, begin, length
 from fedcore.schedulers import insist_on_name, remembered_shapes
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 KEY = "fedcore"
 MOST_STEPS, MOST_PIXELS = 1000, 4096
 
@@ -41,27 +41,32 @@ class _Course(BaseModel):
 
 
 class _About(BaseModel):
-    """The metadata; `done` steps, `seed` of the noise, `early` the adapter that took them."""
+    """The metadata; `done` steps, `seed` of the noise, `early` the adapter that took them, `cluster` of which one is asked for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1]
+    format: Literal[2]
     kind: Literal["request", "latents"]
     base: str
     course: _Course
     done: Annotated[int, Field(ge=0)]
     seed: int
     early: Annotated[str, Field(max_length=64)]
+    cluster: int | None
     values: str
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a device asks for: noise from `seed`, a course, and its encoded prompt (one row), or None to keep it to itself."""
+    """What a device asks for: noise from `seed`, a course, its encoded prompt (one row), or None to keep it to itself.
+
+    `cluster`: the one whose adapter takes the early steps; None: the server knows.
+    """
 
     course: Course
     seed: int
     prompt: Conditioning | None
+    cluster: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ def write_request(path: Path, base: Base, request: Request) -> int:
     tensors: dict[str, Tensor] = {} if request.prompt is None else {"tokens": request.prompt.tokens}
     if request.prompt is not None and request.prompt.pooled is not None:
         tensors["pooled"] = request.prompt.pooled
-    return _write(path, "request", base, request.course, 0, request.seed, "", tensors or {"silent": torch.zeros(1)})
+    about = {"course": asdict(request.course), "done": 0, "seed": request.seed, "early": "", "cluster": request.cluster}
+    return _write(path, "request", base, about, tensors or {"silent": torch.zeros(1)})
 
 
 def read_request(path: Path, base: Base) -> Request:
@@ -91,17 +97,19 @@ def read_request(path: Path, base: Base) -> Request:
     about, tensors = _read(path, "request", base)
     course = _course(path, about, base)
     if set(tensors) == {"silent"}:
-        return Request(course, about.seed, None)
+        return Request(course, about.seed, None, about.cluster)
     known = nothing(base)
     want = {"tokens": known.tokens, **({} if known.pooled is None else {"pooled": known.pooled})}
     _insist_on_shapes(path, tensors, {name: tuple(value.shape) for name, value in want.items()})
-    return Request(course, about.seed, Conditioning(tensors["tokens"], tensors.get("pooled")))
+    return Request(course, about.seed, Conditioning(tensors["tokens"], tensors.get("pooled")), about.cluster)
 
 
 def write_handover(path: Path, base: Base, handover: Handover) -> int:
     """Bytes written."""
     tensors = {"latents": handover.state.latents, **{f"memory/{name}": value for name, value in handover.state.memory.items()}}
-    return _write(path, "latents", base, handover.course, handover.state.done, handover.seed, handover.early, tensors)
+    of = handover
+    about = {"course": asdict(of.course), "done": of.state.done, "seed": of.seed, "early": of.early, "cluster": None}
+    return _write(path, "latents", base, about, tensors)
 
 
 def read_handover(path: Path, base: Base) -> Handover:
@@ -124,9 +132,9 @@ def read_handover(path: Path, base: Base) -> Handover:
     return Handover(course, about.seed, State(tensors["latents"], about.done, found), about.early)
 
 
-def _write(path: Path, kind: str, base: Base, course: Course, done: int, seed: int, early: str, tensors: Mapping[str, Tensor]) -> int:
+def _write(path: Path, kind: str, base: Base, of: Mapping[str, object], tensors: Mapping[str, Tensor]) -> int:
     values = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
-    about = {"format": FORMAT, "kind": kind, "base": base.digest, "course": asdict(course), "done": done, "seed": seed, "early": early}
+    about = {"format": FORMAT, "kind": kind, "base": base.digest, **of}
     blob = serialised(values, {KEY: json.dumps(about | {"values": _digest(about, values)}, sort_keys=True)})
     write_atomically(path, blob)
     return len(blob)

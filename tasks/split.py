@@ -16,11 +16,13 @@ from tasks.generate import How, last_round, of_cluster, personal, write_png
 SUFFIX = ".latents.safetensors"
 
 
-def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, out: Path) -> int:
+def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: str | None, out: Path) -> int:
     """On the device: write a request for a picture; a `private` one holds nothing of the prompt. Returns its bytes.
 
+    With a `client` it asks for the adapter of the cluster that this one is in.
+
     Raises:
-        InputError: no such run or scheduler, or a size that the base cannot draw.
+        InputError: no such run, client or scheduler, or a size that the base cannot draw.
     """
     from data.handover import Request, write_request
     from fedcore.latents import insist_on_size
@@ -28,11 +30,15 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, out: Pat
     from fedcore.sampling import Course
     from fedcore.schedulers import insist_on_name
 
+    record, cluster = last_round(home, name), None
+    if client is not None:
+        personal(record, client)
+        cluster = record.clients[client].cluster
     base = base_of(home, name)
     insist_on_name(base, how.scheduler)
     insist_on_size(base, how.size)
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
-    return write_request(out, base, Request(course, how.seed, None if private else encode(base, [prompt]).prompts))
+    return write_request(out, base, Request(course, how.seed, None if private else encode(base, [prompt]).prompts, cluster))
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,16 @@ class Begun:
 
 
 def begin(
-    home: Home, name: str, requests: Sequence[Path], *, cluster: int, done: int, generic: str, out: Path, batch: int = 16,
+    home: Home, name: str, requests: Sequence[Path], *, cluster: int | None, done: int, generic: str, out: Path, batch: int = 16,
     on_step: Callable[[int, int], None],
 ) -> list[Begun]:  # fmt: skip
-    """On the server: take the first `done` steps of all requests with the cluster's adapter, those of one course in one batch.
+    """On the server: take the first `done` steps of all requests, those of one cluster and course in one batch, with its adapter.
 
-    Requests without a prompt are drawn towards `generic`. All are checked before anything is drawn.
+    The adapter is that of `cluster`, or of the one that each request names. Requests without a prompt are drawn towards `generic`.
+    All are checked before anything is drawn.
 
     Raises:
-        InputError: no such run or cluster, two requests of one name, or more steps than a request has.
+        InputError: no such run or cluster, none at all, two requests of one name, or more steps than a request has.
         HandoverRefused: a request that cannot be used.
     """
     import torch
@@ -61,20 +68,27 @@ def begin(
     from fedcore import sampling
     from fedcore.prompts import encode
 
-    model = of_cluster(last_round(home, name), cluster)
+    record = last_round(home, name)
+    if cluster is not None:
+        of_cluster(record, cluster)
     base = base_of(home, name)
     torch.set_num_threads(1)
     if len({path.stem for path in requests}) < len(requests):
         raise InputError("two requests have the same name; the files for the devices are named after them")
-    together: dict[sampling.Course, list[tuple[Path, Request]]] = defaultdict(list)
+    together: dict[tuple[int, sampling.Course], list[tuple[Path, Request]]] = defaultdict(list)
     for path in requests:
         request = read_request(path, base)
         if not 0 < done <= (steps := sampling.length(base, request.course)):
             raise InputError(f"{path}: {done} of {steps} steps cannot be done here; give 1 to {steps}")
-        together[request.course].append((path, request))
-    batches = [(course, of[i : i + batch]) for course, of in together.items() for i in range(0, len(of), batch)]
-    plan, own, begun = sampling.alone(load_model(model)), encode(base, [generic]).prompts, list[Begun]()
-    for number, (course, of) in enumerate(batches):
+        home_of = request.cluster if cluster is None else cluster
+        if home_of is None:
+            raise InputError(f"{path}: it names no cluster; give --cluster, or ask with --client")
+        of_cluster(record, home_of)
+        together[home_of, request.course].append((path, request))
+    batches = [(at, of[i : i + batch]) for at, of in together.items() for i in range(0, len(of), batch)]
+    own, begun = encode(base, [generic]).prompts, list[Begun]()
+    for number, ((home_of, course), of) in enumerate(batches):
+        model = of_cluster(record, home_of)
         prompts = of[0][1].prompt or own
         for _, request in of[1:]:
             prompts = prompts.followed_by(request.prompt or own)
@@ -83,7 +97,7 @@ def begin(
             on_step(before + step, done * len(batches))
 
         state = sampling.begin(base, course, [request.seed for _, request in of])
-        state = sampling.advance(base, course, state, prompts, plan, until=done, on_step=told)
+        state = sampling.advance(base, course, state, prompts, sampling.alone(load_model(model)), until=done, on_step=told)
         for i, (path, request) in enumerate(of):
             file = out / f"{path.stem}{SUFFIX}"
             mine = Handover(course, request.seed, state.rows(slice(i, i + 1)), model[0][1].sha256)

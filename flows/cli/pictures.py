@@ -93,6 +93,7 @@ def split_ask(
     name: Annotated[str, typer.Argument(help="A finished run.")],
     prompt: Annotated[str, typer.Option(help="What to draw; it is encoded here.")],
     out: Annotated[Path, typer.Option(help="The request to write, for the server.")],
+    client: Annotated[str | None, typer.Option(help="Who asks: the request names the client's cluster.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Hand over nothing of the prompt: it counts after the split only.")] = False,
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps, of both together.")] = 30,
@@ -107,20 +108,22 @@ def split_ask(
     from tasks.split import ask
 
     how = How(seed=seed, steps=steps, guidance=guidance, scheduler=scheduler, size=size)
-    length = ask(Home.current(), name, how, prompt=prompt, private=private, out=out)
+    length = ask(Home.current(), name, how, prompt=prompt, private=private, client=client, out=out)
     console.print(f"wrote {out} ({length:,} bytes{', nothing of the prompt' if private else ', the prompt encoded'})", soft_wrap=True)
 
 
 @split.command("begin")
 def split_begin(
     name: Annotated[str, typer.Argument(help="A finished run.")],
-    requests: Annotated[list[Path], typer.Argument(help="Requests of the users of one cluster.")],
-    cluster: Annotated[int, typer.Option(help="Their cluster.")],
+    requests: Annotated[list[Path], typer.Argument(help="Users' requests.")],
     done: Annotated[int, typer.Option("--steps-done", min=1, help="How many steps to take here.")],
     out: Annotated[Path, typer.Option(help="Folder for the files that go to the devices.")],
+    cluster: Annotated[
+        int | None, typer.Option(help="Whose adapter takes these steps (default: the cluster that a request names).")
+    ] = None,
     generic: Annotated[str, typer.Option(help="What requests without a prompt are drawn towards.")] = "",
 ) -> None:
-    """On the edge server: take the early steps of all requests in one batch, with the cluster's adapter."""
+    """On the edge server: take the early steps of all requests, those of one cluster in one batch with its adapter."""
     settings()
     from rich.progress import Progress
 

@@ -86,7 +86,7 @@ def valued(name: str, value: torch.Tensor) -> Callable[[Path], None]:
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a safetensors file"),
         (lambda path: path.unlink(), "there is no such file"),
         (lambda path: save_file({"latents": torch.zeros(1)}, path), "metadata is missing"),
-        (told(lambda about: about.update(format=2)), "metadata is missing, damaged or of another version"),
+        (told(lambda about: about.update(format=3)), "metadata is missing, damaged or of another version"),
         (told(lambda about: about.update(done=2)), "not those that it was written with"),
         (told(lambda about: about.update(kind="request")), "holds a request, not latents"),
         (told(lambda about: about.update(base="0" * 64)), "another base"),

@@ -40,7 +40,7 @@ def asked(home: Home, folder: Path, *, private: bool) -> list[Path]:
     """The requests of both clients."""
     files = [folder / f"{client}.request" for client in PROMPTS]
     for seed, (file, prompt) in enumerate(zip(files, PROMPTS.values(), strict=True)):
-        ask(home, "demo", How(seed=seed, steps=HOW.steps, guidance=HOW.guidance), prompt=prompt, private=private, out=file)
+        ask(home, "demo", How(seed=seed, steps=HOW.steps, guidance=HOW.guidance), prompt=prompt, private=private, client=None, out=file)
     return files
 
 
@@ -87,7 +87,7 @@ def test_nothing_of_a_private_prompt_travels(home: Home, tmp_path: Path) -> None
 
 def test_requests_of_one_course_share_a_batch_and_others_do_not_disturb_them(home: Home, tmp_path: Path) -> None:
     one, other = asked(home, tmp_path, private=False)
-    ask(home, "demo", How(seed=1, steps=4, guidance=2.0), prompt=PROMPTS["c02"], private=False, out=other)
+    ask(home, "demo", How(seed=1, steps=4, guidance=2.0), prompt=PROMPTS["c02"], private=False, client=None, out=other)
     steps: list[tuple[int, int]] = []
     both = begin(home, "demo", [one, other], cluster=0, done=2, generic="", out=tmp_path / "both", on_step=lambda *at: steps.append(at))
     (alone,) = begin(home, "demo", [one], cluster=0, done=2, generic="", out=tmp_path / "alone", on_step=silent)
@@ -107,3 +107,21 @@ def test_what_cannot_be_begun_is_refused_before_anything_is_drawn(home: Home, tm
     with pytest.raises(InputError, match="there is no cluster 9"):
         begin(home, "demo", [one], cluster=9, done=2, generic="", out=tmp_path / "none", on_step=silent)
     assert not (tmp_path / "none").exists()
+    with pytest.raises(InputError, match=r"c01\.request: it names no cluster; give --cluster, or ask with --client"):
+        begin(home, "demo", [one], cluster=None, done=2, generic="", out=tmp_path / "none", on_step=silent)
+    with pytest.raises(InputError, match="there is no client 'c99'"):
+        ask(home, "demo", HOW, prompt="a cat", private=True, client="c99", out=tmp_path / "none")
+
+
+def test_requests_that_name_their_cluster_are_drawn_with_the_whole_bank(home: Home, tmp_path: Path) -> None:
+    record = rounds(home.server(), "demo")[-1]
+    clients = {record.clients[c].cluster: c for c in sorted(record.clients)}
+    assert len(clients) == 2
+    files = {cluster: tmp_path / f"{client}.request" for cluster, client in clients.items()}
+    for cluster, file in files.items():
+        ask(home, "demo", HOW, prompt="a cat", private=False, client=clients[cluster], out=file)
+    both = begin(home, "demo", list(files.values()), cluster=None, done=2, generic="", out=tmp_path / "both", on_step=silent)
+    for (cluster, file), begun in zip(files.items(), both, strict=True):
+        (alone,) = begin(home, "demo", [file], cluster=cluster, done=2, generic="", out=tmp_path / "alone", on_step=silent)
+        assert begun.file.read_bytes() == alone.file.read_bytes()
+    assert len({begun.file.read_bytes() for begun in both}) == 2
