@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.base.folder import base_folder, family_of
-from data.formats import FORMATS, made_for
+from data.formats import FORMATS, diffusers, kohya, made_for
 from data.home import Home
 from data.records import Model, RoundRecord, bound
 from fedcore.adapters import single
@@ -21,8 +21,7 @@ Weights for a prompt, as `fedcore generate --auto` finds them: the softmax of th
 (`fedcore.prompts.requirement`) with the clusters' `centroid`s, over `temperature`;
 those below 0.05 are left out, the others brought to one.
 """
-EXAMPLES = {
-    "diffusers": """
+_DIFFUSERS = """
 ```python
 import json
 from pathlib import Path
@@ -34,11 +33,13 @@ folder = Path("{folder}")
 bank = json.loads((folder / "bank.json").read_text())
 pipeline = DiffusionPipeline.from_pretrained("{base}", dtype=torch.float32)
 for cluster in bank["clusters"]:
-    pipeline.load_lora_weights(folder / f"cluster-{{cluster}}", adapter_name=f"cluster-{{cluster}}")
+    pipeline.load_lora_weights(folder / f"cluster-{{cluster}}", weight_name="{file}", adapter_name=f"cluster-{{cluster}}")
 pipeline.set_adapters({names}, adapter_weights={weights})
 pipeline("a cat").images[0].save("cat.png")
 ```
-""",
+"""
+EXAMPLES = {
+    "diffusers": _DIFFUSERS,
     "peft": """
 ```python
 import json
@@ -58,7 +59,7 @@ model.set_adapter("cluster-{first}")
 pipeline("a cat").images[0].save("cat.png")
 ```
 """,
-    "kohya": "\nEach folder's `lora.safetensors` goes into ComfyUI's `models/loras`, or A1111's; name it as you like.\n",
+    "kohya": f"\nEach folder's `lora.safetensors` goes into ComfyUI's `models/loras`, or A1111's; diffusers opens it, too:\n{_DIFFUSERS}",
 }
 
 
@@ -110,6 +111,7 @@ def _write_bank(home: Home, record: RoundRecord, base: str, kind: str, folder: P
     names = [f"cluster-{i}" for i in clusters][:2]
     example = EXAMPLES[kind].format(
         folder=out,
+        file={"diffusers": diffusers.FILE, "kohya": kohya.FILE}.get(kind),
         base=base_folder(base),
         names=names,
         weights=[0.6, 0.4] if len(names) > 1 else [1.0],

@@ -76,7 +76,7 @@ def test_the_whole_bank_opens_with_the_example_that_lies_beside_it(
 ) -> None:
     """The README's ten lines, run as they stand, but for fewer steps."""
     monkeypatch.chdir(tmp_path)
-    for kind in ("diffusers", "peft"):
+    for kind in ("diffusers", "peft", "kohya"):
         made = world.fedcore("export", "demo", "--global", "--format", kind, "--out", str(tmp_path / kind))
         assert made.code == 0, made.output
         (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / kind / "README.md").read_text(), re.DOTALL)
