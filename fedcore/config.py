@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fedcore.adapters import Transport
 from fedcore.aggregation import AGGREGATIONS, Rule
 from fedcore.aggregation.server import Optimiser, Step
 from fedcore.base import Device, Precision
@@ -36,11 +37,15 @@ class _Part(BaseModel):
 
 
 class AdapterConfig(_Part):
-    """`rank`: one for all, or one per device class. The scale is alpha / rank; alpha defaults to the rank (scale 1)."""
+    """`rank`: one for all, or one per device class. The scale is alpha / rank; alpha defaults to the rank (scale 1).
+
+    `transport`: in which precision factors travel, both ways; everything is computed in float32 or better.
+    """
 
     rank: Positive | dict[str, Positive] = 8
     alpha: Annotated[float, Field(gt=0)] | None = None
     target: Target = "attention"
+    transport: Transport = "fp16"
 
     def rank_of(self, device: str) -> int:
         """The rank of a client's adapter.

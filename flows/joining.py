@@ -95,4 +95,5 @@ def interact_job(f: Federation, number: int, clusters: Ref, adapters: dict[str, 
         split=f.aggregation.rule.split,
         head=max(ranks),
         rank=f.aggregation.rank,
+        transport=f.adapter.transport,
     )

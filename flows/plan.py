@@ -84,7 +84,8 @@ def _division(f: Federation, rank: int, number: int | None) -> dict[str, Any]:
     """How an adapter is divided for clients of a rank, to begin round `number` with it; None: the first."""
     rule = f.aggregation.rule
     seed = f.seed if number is None or rule.split != "fresh" else derive(f.seed, "start", number)
-    return {"split": rule.split, "rank": rank, "scale": f.adapter.scale_of(rank), "target": f.adapter.target, "seed": seed}
+    of = f.adapter
+    return {"split": rule.split, "rank": rank, "scale": of.scale_of(rank), "transport": of.transport, "target": of.target, "seed": seed}
 
 
 def mixed_with(
@@ -142,6 +143,7 @@ def train_job(f: Federation, client: str, sent: Sent, number: int, before: Round
         own=known.personal if known and keeps else None,
         trains=rule.trains(number),
         hands=rule.handed_over(number),
+        transport=f.adapter.transport,
         settings=f.training.in_round(number, steps),
         personal=f.personal,
         round=number,

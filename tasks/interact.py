@@ -9,7 +9,7 @@ from pydantic import Field
 from data.home import Home
 from data.manifests import Manifest
 from data.store import Ref
-from fedcore.adapters import Split
+from fedcore.adapters import Split, Transport
 from fedcore.config import InteractionConfig
 from tasks._dispatch import in_worker
 from tasks._stage import STAGE, Job, Made, commit
@@ -33,6 +33,7 @@ class InteractJob(Job):
     split: Split
     head: int
     rank: int
+    transport: Transport
 
 
 def compute(job: InteractJob) -> Made:
@@ -63,7 +64,9 @@ def compute(job: InteractJob) -> Made:
         whole = adapters.summed([of.own, *([of.beside] if of.beside else [])])
         ranks[str(i)] = max(layer.rank for layer in whole.values())
         parts = {"own": of.own, "cluster": whole, **({"beside": of.beside} if of.beside else {})}
-        outputs |= {f"{part}-{i}": store.put(adapters.to_bytes(adapter), "adapter", ".safetensors") for part, adapter in parts.items()}
+        for part, adapter in parts.items():
+            blob = adapters.to_bytes(adapter, transport=job.transport if part == "beside" else "fp32")
+            outputs[f"{part}-{i}"] = store.put(blob, "adapter", ".safetensors")
     index = {
         "adapters": {i: outputs[f"cluster-{i}"].sha256 for i in ids},
         "centroids": {i: centroids[i] for i in ids},

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from data.home import Home
 from data.records import TrainingRecord
 from data.store import Ref
-from fedcore.adapters import Factor
+from fedcore.adapters import Factor, Transport
 from fedcore.errors import RoundFailed
 from tasks._client import Outcome
 from tasks._dispatch import WorkerFailed, scheduled, workers
@@ -32,6 +32,7 @@ class Expected(BaseModel):
     start: Ref
     hands: Factor | None
     private: bool
+    transport: Transport
     rank: int
     round: int
     samples: int
@@ -41,17 +42,17 @@ class Expected(BaseModel):
     def of(cls, job: TrainJob, rank: int, samples: int, before: Ref | None) -> "Expected":
         """From the job that the client was given, its rank, its pictures and what it handed over the round before."""
         private = job.hands is not None or job.personal.trains
-        given = {name: getattr(job, name) for name in ("start", "hands", "round")}
+        given = {name: getattr(job, name) for name in ("start", "hands", "transport", "round")}
         return cls(**given, private=private, rank=rank, samples=samples, before=before.sha256 if before else None)
 
 
 @lru_cache(maxsize=16)
-def _start(ref: Ref) -> tuple["dict[str, Layer]", bytes]:
+def _start(ref: Ref, transport: Transport) -> tuple["dict[str, Layer]", bytes]:
     """What a client began with; clients of a cluster were sent the same."""
     from fedcore import adapters
 
     adapter = adapters.from_bytes(Home.current().server().get(ref))
-    return adapter, adapters.to_bytes(adapter)
+    return adapter, adapters.to_bytes(adapter, transport=transport)
 
 
 def refusal(outcome: Outcome, expected: Expected) -> str | None:
@@ -87,19 +88,28 @@ def _unusable(outputs: dict[str, Ref], expected: Expected) -> str | None:
         return "handed over its adapter of the round before"
     store = Home.current().server()
     try:
-        start, unmoved = _start(expected.start)
+        start, unmoved = _start(expected.start, expected.transport)
         shapes = {name: (layer.b.shape[0], layer.a.shape[1]) for name, layer in start.items()}
-        largest = sum(4 * expected.rank * (out + inputs) for out, inputs in shapes.values()) + 400 * len(shapes) + 100_000
+        width = adapters.DTYPES[expected.transport].itemsize
+        largest = sum(width * expected.rank * (out + inputs) for out, inputs in shapes.values()) + 400 * len(shapes) + 100_000
         if (most := max(ref.bytes for ref in outputs.values())) > largest:
             return f"its adapter has {most:,} bytes, at most {largest:,} are possible at rank {expected.rank}"
         blob = store.get(outputs["adapter"])
-        adapter = adapters.from_bytes(blob) if expected.hands is None else adapters.completed(blob, expected.hands, start)
+        hands, transport = expected.hands, expected.transport
+        if hands is None:
+            adapter = adapters.from_bytes(blob, transport=transport)
+        else:
+            adapter = adapters.completed(blob, hands, start, transport=transport)
         adapters.check(adapter, start)
         if expected.private:
-            adapters.check(adapters.from_bytes(store.get(outputs["personal"])), start)
+            adapters.check(adapters.from_bytes(store.get(outputs["personal"]), transport=transport), start)
     except (AdapterRefused, StoreError) as error:
         return str(error)
-    return "handed back the adapter it was sent: nothing was trained" if adapters.to_bytes(adapter) == unmoved else None
+    return (
+        "handed back the adapter it was sent: nothing was trained"
+        if adapters.to_bytes(adapter, transport=expected.transport) == unmoved
+        else None
+    )
 
 
 def checked(outcomes: Sequence[Outcome], expected: Sequence[Expected]) -> list[Outcome]:

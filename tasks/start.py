@@ -10,7 +10,7 @@ from prefect import task
 from data.home import Home
 from data.manifests import Manifest
 from data.store import Ref
-from fedcore.adapters import Split
+from fedcore.adapters import Split, Transport
 from tasks._dispatch import in_worker
 from tasks._stage import STAGE, BaseJob, Made, commit
 
@@ -26,6 +26,7 @@ class StartJob(BaseJob):
     split: Split
     rank: int
     scale: float
+    transport: Transport
     seed: int
 
 
@@ -46,9 +47,9 @@ def compute(job: StartJob) -> Made:
         begun = adapters.Beginning(initial(shapes, rank=job.rank, scale=job.scale, seed=job.seed), None, 0.0)
     else:
         begun = adapters.split(adapters.from_bytes(store.get(job.adapter)), job.rank, job.scale, job.split, seed=job.seed)
-    outputs = {"start": store.put(adapters.to_bytes(begun.start), "adapter", ".safetensors")}
+    outputs = {"start": store.put(adapters.to_bytes(begun.start, transport=job.transport), "adapter", ".safetensors")}
     if begun.tail is not None:
-        outputs["tail"] = store.put(adapters.to_bytes(begun.tail), "adapter", ".safetensors")
+        outputs["tail"] = store.put(adapters.to_bytes(begun.tail, transport=job.transport), "adapter", ".safetensors")
     return Made(outputs, {"discarded": begun.discarded})
 
 

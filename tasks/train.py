@@ -12,7 +12,7 @@ from data.checkpoints import Checkpoint
 from data.home import Home
 from data.records import CURVE
 from data.store import Ref
-from fedcore.adapters import Adapter, Factor
+from fedcore.adapters import Adapter, Factor, Transport
 from fedcore.aggregation import Trains
 from fedcore.config import PersonalConfig, TrainingConfig
 from fedcore.errors import ConfigError
@@ -37,6 +37,7 @@ class TrainJob(ClientJob):
     own: Ref | None = None
     trains: Trains = "ab"
     hands: Factor | None = None
+    transport: Transport
     settings: TrainingConfig
     personal: PersonalConfig
     round: int
@@ -84,9 +85,10 @@ def compute(job: TrainJob) -> Made:
             seed=derive(seed, "personal"), beside=begun.beside, anchor=begun.anchor,
             state=unfinished.read(), save_every=SAVE_EVERY, save=unfinished.write,
         ).adapter  # fmt: skip
-    outputs = {"adapter": store.put(adapters.to_bytes(trained.adapter, only=job.hands), "adapter", ".safetensors")}
+    blob = adapters.to_bytes(trained.adapter, only=job.hands, transport=job.transport)
+    outputs = {"adapter": store.put(blob, "adapter", ".safetensors")}
     if job.hands is not None or job.personal.trains:
-        outputs["personal"] = store.put(adapters.to_bytes(personal), "adapter", ".safetensors")
+        outputs["personal"] = store.put(adapters.to_bytes(personal, transport=job.transport), "adapter", ".safetensors")
     record = {"echo": job.start.sha256, "round": job.round, "samples": len(pictures), "curve": curve(trained.losses)}
     return Made(outputs, record)
 

@@ -17,39 +17,44 @@ Factor = Literal["a", "b"]
 PARTS = {"a": "lora_A", "b": "lora_B"}
 
 
-def to_bytes(adapter: Adapter, *, only: Factor | None = None) -> bytes:
+Transport = Literal["fp32", "fp16"]
+"""The numbers of factors that travel."""
+DTYPES: Mapping[Transport, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+def to_bytes(adapter: Adapter, *, only: Factor | None = None, transport: Transport = "fp32") -> bytes:
     """The adapter as one safetensors file: `<module>.lora_A`, `<module>.lora_B`, `<module>.scale`; equal adapters give equal bytes.
 
     With `only`, the other factor is left out: it was frozen, or is nobody else's business.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors, dtype = dict[str, Tensor](), DTYPES[transport]
     for name, layer in sorted(adapter.items()):
         if only != "b":
-            tensors[f"{name}.lora_A"] = layer.a.float().contiguous()
+            tensors[f"{name}.lora_A"] = layer.a.to(dtype).contiguous()
         if only != "a":
-            tensors[f"{name}.lora_B"] = layer.b.float().contiguous()
+            tensors[f"{name}.lora_B"] = layer.b.to(dtype).contiguous()
         tensors[f"{name}.scale"] = torch.tensor(layer.scale, dtype=torch.float32)
     blob: bytes = save(tensors)
     return blob
 
 
-def from_bytes(blob: bytes) -> dict[str, Layer]:
-    """Read what `to_bytes` wrote, both factors.
+def from_bytes(blob: bytes, *, transport: Transport | None = None) -> dict[str, Layer]:
+    """Read what `to_bytes` wrote, both factors; those in half precision become float32, in which everything is computed.
 
     Raises:
-        AdapterRefused: not safetensors, or a layer that is incomplete or of impossible shape.
+        AdapterRefused: not safetensors, a layer that is incomplete or of impossible shape, or with another `transport` than is given.
     """
     tensors, out = _opened(blob), {}
     for name in _names(tensors):
         a, b, scale = _taken(tensors, name, ("lora_A", "lora_B", "scale"))
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
             raise AdapterRefused(f"layer {shown(name)} has factors of shapes {tuple(a.shape)} and {tuple(b.shape)} that do not multiply")
-        out[name] = Layer(a, b, _scale(scale, name))
+        out[name] = Layer(_whole(a, name, transport), _whole(b, name, transport), _scale(scale, name))
     _insist_on_nothing_else(tensors)
     return out
 
 
-def completed(blob: bytes, only: Factor, other: Adapter) -> dict[str, Layer]:
+def completed(blob: bytes, only: Factor, other: Adapter, *, transport: Transport | None = None) -> dict[str, Layer]:
     """Read what `to_bytes` wrote with `only`, the factor that was left out taken from `other`.
 
     Raises:
@@ -66,7 +71,7 @@ def completed(blob: bytes, only: Factor, other: Adapter) -> dict[str, Layer]:
         mine, shape = ("a", other[name].a.shape) if only == "a" else ("b", other[name].b.shape)
         if factor.shape != shape:
             raise AdapterRefused(f"layer {shown(name)} has a factor {mine.upper()} of shape {tuple(factor.shape)}, expected {tuple(shape)}")
-        out[name] = replace(other[name], **{mine: factor}, scale=_scale(scale, name))
+        out[name] = replace(other[name], **{mine: _whole(factor, name, transport)}, scale=_scale(scale, name))
     _insist_on_nothing_else(tensors)
     return out
 
@@ -89,6 +94,12 @@ def _taken(tensors: dict[str, Tensor], name: str, parts: Sequence[str]) -> list[
     if missing := [part for part, value in found.items() if value is None]:
         raise AdapterRefused(f"layer {shown(name)} lacks {', '.join(missing)}")
     return [value for value in found.values() if value is not None]
+
+
+def _whole(factor: Tensor, name: str, transport: Transport | None) -> Tensor:
+    if transport is not None and factor.dtype != DTYPES[transport]:
+        raise AdapterRefused(f"layer {shown(name)} is {factor.dtype}, not {str(DTYPES[transport]).removeprefix('torch.')}")
+    return factor.float() if factor.dtype == torch.float16 else factor
 
 
 def _scale(scale: Tensor, name: str) -> float:

@@ -21,13 +21,13 @@ from tasks._dispatch import warm
 
 FILE = Path("federations/benchmark.yaml")
 FEDAVG = (
-    "adapter.rank=8", "aggregation.method=fedavg", "clustering.method=k-means", "clustering.on=requirements", "clustering.warmup=0",
-    "interaction.method=none", "personal.method=last",
+    "adapter.rank=8", "adapter.transport=fp32", "aggregation.method=fedavg", "clustering.method=k-means", "clustering.on=requirements",
+    "clustering.warmup=0", "interaction.method=none", "personal.method=last",
 )  # fmt: skip
 """Every choice of method is named here, so that a cell means the same whatever the defaults are."""
 CLUSTERS = (*FEDAVG, "clustering.on=both", "clustering.warmup=2", "aggregation.method=svd")
 MIXTURE = (*CLUSTERS, "personal.method=mixture")
-"""Every other choice is measured by changing one thing of it. The defaults also let clusters exchange: `similarity`."""
+"""Every other choice is measured by changing one thing of it. `pipeline` are the defaults."""
 FACTORS = (*MIXTURE, "aggregation.method=fedavg")
 """Server optimisers work on averaged factors."""
 MIXED = "adapter.rank={phone: 4, laptop: 8, workstation: 16}"
@@ -65,8 +65,13 @@ METHODS: dict[str, Method] = {
         },
     ),
     **_asked(
+        "the pipeline",
+        {"pipeline": (*MIXTURE, "interaction.method=similarity", "interaction.own=0.9", "clustering.warmup=1", "adapter.transport=fp16")},
+    ),
+    **_asked(
         "who learns together",
         {
+            "one_round": (*MIXTURE, "clustering.warmup=1"),
             "wishes": (*MIXTURE, "clustering.on=requirements"),
             "adapters": (*MIXTURE, "clustering.on=adapters"),
             "at_once": (*MIXTURE, "clustering.warmup=0"),
@@ -145,6 +150,7 @@ ABLATION = {
     "clusters": "last",
     "+ personal mixture": "mixture",
     "+ interaction": "similarity",
+    "all in half precision": "pipeline",
     "mixture, by wishes alone": "wishes",
     "mixture, no warm-up": "at_once",
 }

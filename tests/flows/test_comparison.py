@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.federations import client_folder
+from data.federations import client_folder, read_federation
 from data.home import Home
 from data.records import ClientRecord, ClusterRecord, RoundRecord
 from data.store import Ref
@@ -90,6 +90,12 @@ def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path) ->
     assert cell_key(home, mixture, 0) not in keys
 
 
+def test_the_pipeline_is_what_a_federation_is_where_nothing_is_said(tmp_path: Path) -> None:
+    file = prepare(Home(tmp_path), 0)
+    one, other = (read_federation(file, settings, "x") for settings in (METHODS["pipeline"].settings, ["adapter.rank=8"]))
+    assert one == other
+
+
 def test_curves_go_by_rounds_or_by_what_was_handed_over(tmp_path: Path) -> None:
     assert points(BETTER, "rounds", "personal") == ([1, 2, 3], [pytest.approx(v) for v in (0.8, 0.7, 0.6)])
     assert points(BETTER, "bytes", "cluster")[0] == [4.0, 8.0, 12.0]
@@ -114,9 +120,9 @@ def test_what_was_assessed_beyond_own_pictures_stands_in_a_table_of_its_own() ->
 def test_the_shortlist_is_chosen_by_pictures_that_are_not_reported() -> None:
     """The tuning loss of a client is one minus its test loss here."""
     assert {q: c.method for q, c in best([PLAIN, BETTER, replace(PLAIN, question="what")]).items()} == {"who": "fedavg", "what": "fedavg"}
-    many = [cell(f"m{i}", f"q{i}", [record(1, dict.fromkeys("abc", loss))]) for i, loss in enumerate((0.1, 0.5, 0.3, 0.4))]
+    many = [cell(f"x{i}", f"q{i}", [record(1, dict.fromkeys("abc", loss))]) for i, loss in enumerate((0.1, 0.5, 0.3, 0.4))]
     base = [replace(PLAIN, method="local", question=CENTRAL.question)]
-    assert [name for name in shortlist([*base, *many]) if name.startswith("m")] == ["m1", "m3", "m2"]
+    assert [name for name in shortlist([*base, *many]) if name.startswith("x")] == ["x1", "x3", "x2"]
     assert {"local", "fedavg", *ABLATION.values()} <= set(shortlist([*base, *many]))
 
 

@@ -50,16 +50,17 @@ def hand_over(
     before: str | None = None,
     hands: Factor | None = None,
     personal: bytes | None = None,
+    transport: adapters.Transport = "fp32",
     **record: Any,
 ) -> Outcome:
     """One client's outcome as the server judges it."""
     outputs = {"adapter": put(home, blob)} | ({"personal": put(home, personal)} if personal else {})
-    start = put(home, adapters.to_bytes(sent))
+    start = put(home, adapters.to_bytes(sent, transport=transport))
     account = {"echo": start.sha256, "round": 1, "samples": 8, "curve": [0.6, 0.5]}
     told = {name: value for name, value in {**account, **record}.items() if value is not None}
     manifest = Manifest(stage="train", version=1, key="k", parameters={}, outputs=outputs, record=told, libraries={}, threads=1, seconds=0, finished=time.time())  # fmt: skip # noqa: E501
     expected = Expected(
-        start=start, hands=hands, private=personal is not None, rank=4, round=1, samples=8,
+        start=start, hands=hands, private=personal is not None, transport=transport, rank=4, round=1, samples=8,
         before=before,
     )  # fmt: skip
     (outcome,) = checked([Outcome(client="c1", status="ok", manifest=manifest)], [expected])
@@ -68,6 +69,17 @@ def hand_over(
 
 def test_a_sound_adapter_is_accepted(home: Home, base_folder: Path, sent: Adapter, trained: Adapter) -> None:
     assert hand_over(home, base_folder, sent, adapters.to_bytes(trained)).status == "ok"
+
+
+def test_adapters_come_in_the_precision_that_was_agreed_on(home: Home, base_folder: Path, sent: Adapter, trained: Adapter) -> None:
+    small = adapters.to_bytes(trained, transport="fp16")
+    assert hand_over(home, base_folder, sent, small, transport="fp16").status == "ok"
+    whole = hand_over(home, base_folder, sent, adapters.to_bytes(trained), transport="fp16")
+    assert str(whole.reason).endswith("is torch.float32, not float16")
+    half = hand_over(home, base_folder, sent, small)
+    assert str(half.reason).endswith("is torch.float16, not float32")
+    same = hand_over(home, base_folder, sent, adapters.to_bytes(sent, transport="fp16"), transport="fp16")
+    assert same.reason == "handed back the adapter it was sent: nothing was trained"
 
 
 def with_nan(adapter: Adapter) -> bytes:

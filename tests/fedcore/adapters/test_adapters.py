@@ -193,6 +193,20 @@ def test_a_file_is_plain_safetensors_in_float32() -> None:
     np.testing.assert_array_equal(stored["block.to_q.lora_B"], adapter["block.to_q"].b.numpy())
 
 
+def test_in_half_precision_values_are_rounded_once_and_take_half_the_bytes() -> None:
+    adapter = random_adapter(SHAPES, 16, "file", scale=0.25)
+    whole, half = to_bytes(adapter), to_bytes(adapter, transport="fp16")
+    assert 0.5 < len(half) / len(whole) < 0.7
+    again = from_bytes(half, transport="fp16")
+    for name, layer in adapter.items():
+        np.testing.assert_array_equal(again[name].a.numpy(), layer.a.numpy().astype(np.float16).astype(np.float32))
+        np.testing.assert_array_equal(again[name].b.numpy(), layer.b.numpy().astype(np.float16).astype(np.float32))
+        assert again[name].scale == 0.25
+    assert to_bytes(again, transport="fp16") == half
+    with pytest.raises(AdapterRefused, match=r"'block.to_q' is torch.float16, not float32"):
+        from_bytes(half, transport="fp32")
+
+
 def test_single_precision_layers_are_contiguous_for_sending() -> None:
     layer = single(Layer(torch.ones(5, 2).double().T, torch.ones(6, 2).double(), 0.5))
     assert (layer.a.dtype, layer.b.dtype, layer.scale) == (torch.float32, torch.float32, 0.5)
