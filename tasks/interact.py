@@ -61,12 +61,14 @@ def compute(job: InteractJob) -> Made:
     for i, of in zip(ids, made, strict=True):
         if str(i) in job.resting:
             continue
-        whole = adapters.summed([of.own, *([of.beside] if of.beside else [])])
+        blobs, parts = {"own": adapters.to_bytes(of.own)}, [of.own]
+        if of.beside:
+            blobs["beside"] = adapters.to_bytes(of.beside, transport=job.transport)
+            parts.append(adapters.from_bytes(blobs["beside"]))  # as clients will have it
+        whole = adapters.summed(parts)
         ranks[str(i)] = max(layer.rank for layer in whole.values())
-        parts = {"own": of.own, "cluster": whole, **({"beside": of.beside} if of.beside else {})}
-        for part, adapter in parts.items():
-            blob = adapters.to_bytes(adapter, transport=job.transport if part == "beside" else "fp32")
-            outputs[f"{part}-{i}"] = store.put(blob, "adapter", ".safetensors")
+        blobs["cluster"] = adapters.to_bytes(whole)
+        outputs |= {f"{part}-{i}": store.put(blob, "adapter", ".safetensors") for part, blob in blobs.items()}
     index = {
         "adapters": {i: outputs[f"cluster-{i}"].sha256 for i in ids},
         "centroids": {i: centroids[i] for i in ids},
