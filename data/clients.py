@@ -35,9 +35,11 @@ def new_client_file(table: Path, statement: str) -> tuple[Path, bytes]:
     """The client file that belongs beside a table: its place and its text.
 
     Raises:
-        ConfigError: the statement is empty, or there is such a file already.
+        ConfigError: the statement is empty, there is such a file already, or it is the table itself.
     """
     path = table.with_suffix(".yaml")
+    if path == table:
+        raise ConfigError("a table of pictures cannot have this name, it is the client file's; call it .parquet", at=table)
     if path.exists():
         raise ConfigError("there is such a client file already; change the statement there and leave out --statement", at=path)
     file = validated(ClientFile, {"statement": statement.strip(), "pictures": table.name}, str(path))

@@ -21,14 +21,12 @@ from data.store import write_atomically
 from fedcore.base import BaseModel as Base
 from fedcore.base import Conditioning
 from fedcore.errors import FedcoreError, HandoverRefused
-from fedcore.latents import insist_on_size
 from fedcore.prompts import nothing
-from fedcore.sampling import Course, State, begin, length
-from fedcore.schedulers import insist_on_name, remembered_shapes
+from fedcore.sampling import MOST_PIXELS, MOST_STEPS, Course, State, begin, insist_on_course, length
+from fedcore.schedulers import remembered_like
 
 FORMAT: Literal[2] = 2
 KEY = "fedcore"
-MOST_STEPS, MOST_PIXELS = 1000, 4096
 
 
 class _Course(BaseModel):
@@ -41,7 +39,10 @@ class _Course(BaseModel):
 
 
 class _About(BaseModel):
-    """The metadata; `done` steps, `seed` of the noise, `early` the adapter that took them, `cluster` of which one is asked for."""
+    """The metadata; `done` steps, `seed` of the noise, `early` the adapter that took them, `cluster` of which one is asked for.
+
+    `generic` is what the server drew towards instead of the prompt.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,6 +54,7 @@ class _About(BaseModel):
     seed: int
     early: Annotated[str, Field(max_length=64)]
     cluster: int | None
+    generic: Annotated[str, Field(max_length=1000)] | None
     values: str
 
 
@@ -71,12 +73,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Handover:
-    """A picture on its way (one row), with the course that it must go on with; `early` is the digest of the adapter so far."""
+    """A picture on its way (one row), with the course that it must go on with; `early` is the digest of the adapter so far.
+
+    `generic`: what it was drawn towards so far, where that was not its own prompt.
+    """
 
     course: Course
     seed: int
     state: State
     early: str
+    generic: str | None = None
 
 
 def write_request(path: Path, base: Base, request: Request) -> int:
@@ -108,7 +114,7 @@ def write_handover(path: Path, base: Base, handover: Handover) -> int:
     """Bytes written."""
     tensors = {"latents": handover.state.latents, **{f"memory/{name}": value for name, value in handover.state.memory.items()}}
     of = handover
-    about = {"course": asdict(of.course), "done": of.state.done, "seed": of.seed, "early": of.early, "cluster": None}
+    about = {"course": asdict(of.course), "done": of.state.done, "seed": of.seed, "early": of.early, "generic": of.generic}
     return _write(path, "latents", base, about, tensors)
 
 
@@ -123,18 +129,19 @@ def read_handover(path: Path, base: Base) -> Handover:
     if about.done > (steps := length(base, course)):
         raise HandoverRefused(f"says that {about.done} of {steps} steps are done; ask for the picture again", at=path)
     like = begin(base, course, [0]).latents
-    want = {"latents": tuple(like.shape)}
-    memory = remembered_shapes(base, course.scheduler, course.steps, tuple(like.shape), about.done)
-    _insist_on_shapes(path, tensors, want | {f"memory/{name}": shape for name, shape in memory.items()})
+    memory = {f"memory/{n}": v for n, v in remembered_like(base, course.scheduler, course.steps, tuple(like.shape), about.done).items()}
+    want = {"latents": like, **memory}
+    _insist_on_shapes(path, tensors, {name: tuple(value.shape) for name, value in want.items()})
+    for name, value in want.items():
+        if tensors[name].dtype != value.dtype or (value.dtype == torch.int64 and not torch.equal(tensors[name], value)):
+            raise HandoverRefused(f"{name[:60]!a} is not what {about.done} steps leave behind; ask for the picture again", at=path)
     found = {name.removeprefix("memory/"): value for name, value in tensors.items() if name != "latents"}
-    if "_step_index" in found and found["_step_index"].item() != about.done:
-        raise HandoverRefused(f"remembers step {found['_step_index'].item()}, but says that {about.done} are done", at=path)
-    return Handover(course, about.seed, State(tensors["latents"], about.done, found), about.early)
+    return Handover(course, about.seed, State(tensors["latents"], about.done, found), about.early, about.generic)
 
 
 def _write(path: Path, kind: str, base: Base, of: Mapping[str, object], tensors: Mapping[str, Tensor]) -> int:
     values = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
-    about = {"format": FORMAT, "kind": kind, "base": base.digest, **of}
+    about = {"format": FORMAT, "kind": kind, "base": base.digest, "cluster": None, "generic": None, **of}
     blob = serialised(values, {KEY: json.dumps(about | {"values": _digest(about, values)}, sort_keys=True)})
     write_atomically(path, blob)
     return len(blob)
@@ -180,8 +187,7 @@ def _read(path: Path, kind: str, base: Base) -> tuple[_About, dict[str, Tensor]]
 def _course(path: Path, about: _About, base: Base) -> Course:
     course = Course(**about.course.model_dump())
     try:
-        insist_on_name(base, course.scheduler)
-        insist_on_size(base, course.size)
+        insist_on_course(base, course)
     except FedcoreError as error:
         raise HandoverRefused(error.message, at=path) from None
     return course

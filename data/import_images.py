@@ -13,8 +13,10 @@ from PIL import Image
 from data.tables import SPLITS, Split, opened, write_table
 from fedcore.errors import TableError
 
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-STORED_AS_IS = {".png": b"\x89PNG", ".jpg": b"\xff\xd8", ".jpeg": b"\xff\xd8"}
+PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+OTHERS = {".heic", ".heif", ".avif", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".jp2", ".jxl"}
+"""Pictures, too, that cannot be read here."""
+STORED_AS_IS = {".png": b"\x89PNG", **dict.fromkeys((".jpg", ".jpeg", ".jfif"), b"\xff\xd8")}
 SHORTER_SIDE = 1024  # pixels, what the largest bases draw; what is larger, or not PNG or JPEG, is stored again as PNG of this size at most
 
 
@@ -35,7 +37,8 @@ def captions(folder: Path) -> dict[str, tuple[str, Split | None]]:
     found: dict[str, tuple[str, Split | None]] = {}
     for source, entry in _entries(folder):
         name = entry.get("file_name") or entry.get("image") or entry.get("file")
-        text = next((entry[k] for k in ("prompt", "text", "caption") if entry.get(k)), None)
+        texts = [entry[k] for k in ("prompt", "text", "caption") if entry.get(k) is not None]
+        text = next(filter(None, texts), "" if texts else None)
         if not isinstance(name, str) or not name or not isinstance(text, str):
             raise TableError(f"{source}: needs a file name (file_name) and a caption (prompt, text or caption)")
         split = entry.get("split") or None
@@ -94,7 +97,7 @@ def import_images(
     listed = captions(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
     rows: list[tuple[bytes, str, Split | None]] = []
-    skipped: list[tuple[str, str]] = []
+    skipped = list(_other_files(folder))
     seen: dict[bytes, str] = {}
     for file in track(files):
         name = file.relative_to(folder).as_posix()
@@ -125,6 +128,18 @@ def import_images(
         rows = [(image, prompt, split or "train") for image, prompt, split in rows]
     write_table(out, rows)
     return Imported(len(rows), skipped)
+
+
+def _other_files(folder: Path) -> Iterator[tuple[str, str]]:
+    """Pictures of other kinds, and links to pictures that are not there."""
+    for path in sorted(folder.rglob("*")):
+        name, kind = path.relative_to(folder).as_posix(), path.suffix.lower()
+        if kind not in PICTURES | OTHERS:
+            continue
+        if path.is_symlink() and not path.exists():
+            yield name, "a link to a file that is not there"
+        elif path.is_file() and kind in OTHERS:
+            yield name, "a kind of picture that cannot be read here; save it as JPEG or PNG"
 
 
 def look(image: bytes) -> bytes:

@@ -41,7 +41,7 @@ def inspection(rows: list[Row], size: int) -> Inspection:
         sides.append(min(image.size))
         cropped.append(1 - min(image.size) / max(image.size))
         if min(image.size) < size:
-            remarks.append((row.index, f"{image.width}×{image.height} is smaller than {size}×{size}: it is enlarged, and blurred"))
+            remarks.append((row.index, f"{image.width}×{image.height} has a side below {size} pixels: it is enlarged, and blurred"))
         if (before := first.setdefault(look(row.image), row.index)) != row.index:
             remarks.append((row.index, f"the same picture as row {before}"))
         if not row.prompt.strip():
@@ -53,7 +53,11 @@ def inspection(rows: list[Row], size: int) -> Inspection:
 
 
 def as_trained(rows: list[Row], size: int) -> tuple[Tensor, list[str]]:
-    """The pictures as training sees them, uint8 (n, 3, size, size), those that cannot be read left out; and the rows' numbers."""
+    """The pictures as training sees them, uint8 (n, 3, size, size), those that cannot be read left out; and the rows' numbers.
+
+    Raises:
+        TableError: none can be read.
+    """
     out, names = list[Tensor](), list[str]()
     for row in rows:
         try:
@@ -62,4 +66,6 @@ def as_trained(rows: list[Row], size: int) -> tuple[Tensor, list[str]]:
             continue
         out.append(torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1))
         names.append(f"{row.index} {row.split}")
-    return torch.stack(out) if out else torch.empty(0, 3, size, size, dtype=torch.uint8), names
+    if not out:
+        raise TableError("none of its pictures can be read")
+    return torch.stack(out), names

@@ -195,6 +195,7 @@ def _federation(store: Store, name: str, text: str) -> Federation:
     """
     try:
         values = json.loads(text)["federation"]
+        values["adapter"].setdefault("transport", "fp32")  # runs that began before it could be chosen
     except (ValueError, KeyError, TypeError):
         raise StoreError(
             f"is damaged; remove it, and `fedcore run` with the federation's file and --name {name} finds again what was computed",

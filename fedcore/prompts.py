@@ -7,10 +7,19 @@ import torch
 from torch import Tensor
 
 from fedcore.base import BaseModel, Conditioning, Encoded
+from fedcore.errors import InputError
 
 
 def encode(base: BaseModel, texts: Sequence[str]) -> Encoded:
-    """Encode texts as the base's family does; those longer than its context are cut, as in every Stable Diffusion."""
+    """Encode texts as the base's family does; those longer than its context are cut, as in every Stable Diffusion.
+
+    Raises:
+        InputError: one holds what is no character.
+    """
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise InputError("a text holds bytes that are no characters; write it in UTF-8") from None
     return base.family.encode(base, texts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from torch import Tensor
 from fedcore.adapters import Adapter
 from fedcore.base import BaseModel, Conditioning
 from fedcore.composition import Parts, weighted_sum
+from fedcore.errors import InputError
 from fedcore.injection import injected
+from fedcore.latents import insist_on_size
 from fedcore.prompts import nothing
 from fedcore.schedulers import remembered, remind, scheduler
 from fedcore.seeds import generator
@@ -44,6 +47,25 @@ class State:
         n = len(self.latents)
         memory = {name: value[index] if value.ndim and len(value) == n else value for name, value in self.memory.items()}
         return State(self.latents[index], self.done, memory)
+
+
+MOST_STEPS, MOST_PIXELS = 1000, 4096
+
+
+def insist_on_course(base: BaseModel, course: Course) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        InputError: no such scheduler goes with the base, or not with so many steps; guidance or size are impossible.
+    """
+    if not math.isfinite(course.guidance):
+        raise InputError(f"guidance is {course.guidance}; give a number, such as 3")
+    if not 1 <= course.steps <= MOST_STEPS:
+        raise InputError(f"{course.steps} steps cannot be taken; give 1 to {MOST_STEPS}")
+    if course.size is not None and course.size > MOST_PIXELS:
+        raise InputError(f"pictures of {course.size} pixels cannot be drawn; at most {MOST_PIXELS} are possible")
+    insist_on_size(base, course.size)
+    length(base, course)
 
 
 def length(base: BaseModel, course: Course) -> int:

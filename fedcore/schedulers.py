@@ -56,7 +56,7 @@ def scheduler(base: BaseModel, name: str | None, steps: int, shape: Shape) -> An
     For flows that is Euler. Predicted pictures are never clipped: latents have no such bounds, and diffusers' pipelines do not.
 
     Raises:
-        InputError: no such sampler goes with this base.
+        InputError: no such sampler goes with this base, or not with so many steps.
     """
     insist_on_name(base, name)
     flows, config = isinstance(base.process, Flow), base.scheduler.config
@@ -66,12 +66,27 @@ def scheduler(base: BaseModel, name: str | None, steps: int, shape: Shape) -> An
         made = FLOW[name](num_train_timesteps=config.num_train_timesteps, use_dynamic_shifting=config.use_dynamic_shifting, **flow)
         made.set_timesteps(steps, **dynamic_shift(base.scheduler, shape))
         return made
-    if flows:
-        made = FlowMatchEulerDiscreteScheduler.from_config(config)
-    else:
-        made = DIFFUSION[name].from_config(config, **({"clip_sample": False} if name == "ddim" else {}))
-    base.family.schedule(made, steps, shape)
+    made = FlowMatchEulerDiscreteScheduler.from_config(config) if flows else DIFFUSION[name].from_config(config, **_beside(base, name))
+    try:
+        base.family.schedule(made, steps, shape)
+    except ValueError:
+        raise InputError(f"the scheduler '{name}' cannot take {steps} steps; give it more") from None
+    if bool((made.timesteps < 0).any()):  # diffusers spaces some numbers of steps by a fraction that rounding makes one too many
+        raise InputError(f"the scheduler '{name}' cannot take {steps} steps evenly; give it {steps - 1} or {steps + 1}")
     return made
+
+
+ALMOST_NOTHING = 2.0**-24
+"""What is left of the signal where a schedule ends without any, so that it may be divided by; diffusers' Euler takes the same."""
+
+
+def _beside(base: BaseModel, name: str) -> dict[str, Any]:
+    """What a scheduler is told beside the base's configuration."""
+    unclipped = {"clip_sample": False} if name in ("ddim", "heun") else {}
+    if name not in ("pndm", "heun", "lms") or not base.scheduler.config.get("rescale_betas_zero_snr"):
+        return unclipped
+    alphas = base.scheduler.alphas_cumprod.double().clamp(min=ALMOST_NOTHING)  # they know no other way to such a schedule
+    return {**unclipped, "trained_betas": (1 - alphas / torch.cat([torch.ones(1).double(), alphas[:-1]])).tolist()}
 
 
 MEMORY = (
@@ -92,15 +107,15 @@ def remembered(scheduler: Any) -> dict[str, Tensor]:
     return out
 
 
-def remembered_shapes(base: BaseModel, name: str | None, steps: int, latents: tuple[int, ...], done: int) -> dict[str, tuple[int, ...]]:
-    """What a scheduler remembers of latents (n, channels, h, w) after `done` steps: names and shapes."""
+def remembered_like(base: BaseModel, name: str | None, steps: int, latents: tuple[int, ...], done: int) -> dict[str, Tensor]:
+    """What a scheduler remembers of latents (n, channels, h, w) after `done` steps: names, shapes, and the same whole numbers."""
     made = scheduler(base, name, steps, latents[1:4])  # type: ignore[arg-type]
     current = torch.zeros(latents)
     for timestep in made.timesteps[:done]:
         if hasattr(made, "scale_model_input"):
             made.scale_model_input(current, timestep)
         made.step(current, timestep, current)
-    return {key: tuple(value.shape) for key, value in remembered(made).items()}
+    return remembered(made)
 
 
 def remind(scheduler: Any, memory: Mapping[str, Tensor]) -> None:

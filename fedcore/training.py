@@ -220,7 +220,9 @@ def enough_memory() -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "alloc_cpu" not in str(error):
+            raise
         raise TooLarge(
             "the device's memory does not suffice; lower training.batch, raise training.accumulate, set training.checkpointing: true "
             f"or precision: bf16; or draw fewer or smaller pictures ({str(error).split('. ')[0]})"

@@ -9,7 +9,7 @@ from data.records import RoundRecord, bound, read_round, write_round
 from fedcore.errors import ConfigError
 from fedcore.prompts import requirement_dims
 from flows.joining import aggregate_all, cluster_job, interact_job, wishes_before
-from flows.plan import bytes_sent, clients_of, clusters_before, mixed_with, sent_to, train_job, without_rank
+from flows.plan import bytes_handed_over, bytes_sent, clients_of, clusters_before, mixed_with, sent_to, train_job, without_rank
 from flows.progress import watcher
 from flows.record import (
     cluster_records,
@@ -129,9 +129,8 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
         gallery=painted.outputs["gallery"],
         styles=painted.record["styles"],
         silhouette=clustered.record["silhouette"],
-        bytes_up=sum(m.outputs["adapter"].bytes for m in trained.values())
-        + sum(r.bytes for c, r in requirements.items() if earlier.get(c) is None),
-        bytes_down=sum(bytes_sent(f, c, sent[c], mixed.get(c, ()), whole, before) for c in sent),
+        bytes_up=history.bytes_up if history else bytes_handed_over(requirements, trained, before),
+        bytes_down=history.bytes_down if history else sum(bytes_sent(f, c, sent[c], mixed.get(c, ()), whole, before) for c in sent),
         seconds=time.monotonic() - began,
         finished=time.time(),
     )

@@ -38,7 +38,7 @@ def cluster_job(
     previous = before.clusters_ref if before else None
     alike = before.alike if before and handed else None
     known = {c: who.cluster for c, who in before.clients.items() if who.cluster is not None} if before else {}
-    chosen = choices(f, sorted(wishes), {**known, **homes})
+    chosen = choices(f, sorted(wishes), known | {c: homes[c] for c in trained if c in homes})
     return ClusterJob(
         requirements=wishes, previous=previous, settings=want.in_round(number), seed=f.seed, handed=handed, alike=alike, choices=chosen
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data.manifests import Manifest
 from data.records import ClusterRecord, RoundRecord, bound, rounds
 from data.store import Ref
 from fedcore.clustering import BY_LOSS, drawn
@@ -103,6 +104,13 @@ def mixed_with(
         fresh = f.aggregation.rule.split == "fresh"  # it has no update yet
         made[home, rank] = tuple(filter(None, (None if fresh else outputs["start"], outputs.get("tail"), of.beside)))
     return {c: made[placed[c], ranks[c]] for c in placed}
+
+
+def bytes_handed_over(requirements: Mapping[str, Ref], trained: Mapping[str, Manifest], before: RoundRecord | None) -> int:
+    """By all clients: their adapters, and their wishes, which are told once."""
+    told = {c for c, who in before.clients.items() if who.requirement} if before else set()
+    wishes = sum(ref.bytes for client, ref in requirements.items() if client not in told)
+    return wishes + sum(manifest.outputs["adapter"].bytes for manifest in trained.values())
 
 
 def bytes_sent(

@@ -76,7 +76,9 @@ def kept(before: ClientRecord | None, cluster: str | None) -> ClientRecord:
     """What the record keeps of a client in any case: what it had, without measurements, and the `cluster` that it is in by now."""
     had = before or ClientRecord()
     known = had.cluster if cluster is None else int(cluster)
-    return had.model_copy(update={"asked": False, "cluster": known, "training": None, "tune": None, "test": None, "failed": None})
+    return had.model_copy(
+        update={"asked": False, "cluster": known, "training": None, "tune": None, "test": None, "by_cluster": {}, "failed": None}
+    )
 
 
 def enrolled_record(had: ClientRecord, e: Enrolment, failed: str | None) -> ClientRecord:
@@ -121,7 +123,7 @@ def resting(members: dict[str, list[str]], active: Container[str], before: Round
     for i, clients in members.items():
         if i not in active:
             were = Counter(known.cluster for c in clients if (known := before.clients[c]).cluster in before.clusters)
-            origin = int(i) if int(i) in before.clusters else min(were, key=lambda old: (-were[old], old))
+            origin = min(were, key=lambda old: (-were[old], old != int(i), old)) if were else int(i)
             out[i] = before.clusters[origin].model_copy(update={"members": clients, "aggregation_error": None})
     return out
 

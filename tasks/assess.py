@@ -26,6 +26,7 @@ class DrawJob(BaseJob):
     """
 
     stage: ClassVar[str] = "draw"
+    stage_version: ClassVar[int] = 2
 
     model: Model
     style: str
@@ -41,6 +42,7 @@ class SplitJob(DrawJob):
     """The same after `done` steps by the model `early`, towards the prompt, or towards `generic` where that is given."""
 
     stage: ClassVar[str] = "draw-split"
+    stage_version: ClassVar[int] = 2
 
     early: Model
     done: int
@@ -51,6 +53,7 @@ class AssessJob(DrawJob):
     """The same, and the losses of the model on pictures that its client never had."""
 
     stage: ClassVar[str] = "assess"
+    stage_version: ClassVar[int] = 2
 
     timesteps: int
 

@@ -1,6 +1,5 @@
 """Assign: a client that was not in the round before starts from the adapter of the cluster that its wish is nearest to."""
 
-import json
 from typing import ClassVar
 
 from prefect import task
@@ -10,12 +9,14 @@ from data.manifests import Manifest
 from data.store import Ref
 from tasks._dispatch import in_worker
 from tasks._stage import STAGE, Job, Made, commit
+from tasks.cluster import read_clusters
 
 
 class AssignJob(Job):
     """`requirements` of the newcomers by client; `clusters` those of the round before."""
 
     stage: ClassVar[str] = "assign"
+    stage_version: ClassVar[int] = 2
 
     requirements: dict[str, Ref]
     clusters: Ref
@@ -29,9 +30,9 @@ def compute(job: AssignJob) -> Made:
     from fedcore.clustering import nearest
 
     store = Home.current().server()
-    centroids = {int(i): np.array(v) for i, v in json.loads(store.get(job.clusters))["centroids"].items()}
+    clusters = read_clusters(store.get(job.clusters))
     vectors = {c: load(store.get(ref))["requirement"].astype(np.float64) for c, ref in sorted(job.requirements.items())}
-    return Made(record={"cluster": {c: nearest(vector, centroids) for c, vector in vectors.items()}})
+    return Made(record={"cluster": {c: nearest(vector, clusters) for c, vector in vectors.items()}})
 
 
 @task(name="assign", task_run_name="assign {label}", retries=1, **STAGE)

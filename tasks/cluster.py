@@ -49,7 +49,7 @@ def compute(job: ClusterJob) -> Made:
 
     store, want = Home.current().server(), job.settings
     wishes = {c: load(store.get(ref))["requirement"].astype(np.float64) for c, ref in sorted(job.requirements.items())}
-    before = None if job.previous is None else _read(store.get(job.previous))
+    before = None if job.previous is None else read_clusters(store.get(job.previous))
     outputs: dict[str, Ref] = {}
     if want.method == clustering.BY_LOSS:
         found = clustering.chosen(wishes, job.choices, before)
@@ -93,7 +93,8 @@ def _alike(blob: bytes) -> "Alike":
     return Alike(tuple(json.loads(found["clients"].tobytes())), found["sums"], found["counts"])
 
 
-def _read(blob: bytes) -> "Clusters":
+def read_clusters(blob: bytes) -> "Clusters":
+    """What this stage wrote."""
     import numpy as np
 
     from fedcore.clustering import Clusters

@@ -29,9 +29,9 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-folder = Path("{folder}")
+folder = Path({folder!r})
 bank = json.loads((folder / "bank.json").read_text())
-pipeline = DiffusionPipeline.from_pretrained("{base}", dtype=torch.float32)
+pipeline = DiffusionPipeline.from_pretrained({base!r}, dtype=torch.float32)
 for cluster in bank["clusters"]:
     pipeline.load_lora_weights(folder / f"cluster-{{cluster}}", weight_name="{file}", adapter_name=f"cluster-{{cluster}}")
 pipeline.set_adapters({names}, adapter_weights={weights})
@@ -49,9 +49,9 @@ import torch
 from diffusers import DiffusionPipeline
 from peft import PeftModel
 
-folder = Path("{folder}")
+folder = Path({folder!r})
 bank = json.loads((folder / "bank.json").read_text())
-pipeline = DiffusionPipeline.from_pretrained("{base}", dtype=torch.float32)
+pipeline = DiffusionPipeline.from_pretrained({base!r}, dtype=torch.float32)
 model = PeftModel.from_pretrained(pipeline.{part}, folder / "cluster-{first}", adapter_name="cluster-{first}")
 for cluster in bank["clusters"]:
     model.load_adapter(folder / f"cluster-{{cluster}}", adapter_name=f"cluster-{{cluster}}")
@@ -77,6 +77,7 @@ def export(home: Home, name: str, *, client: str | None, cluster: int | None, ki
     base = bound(home.server(), name).base
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder; name another one")
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as scratch:
         made = Path(scratch) / "made"
@@ -110,9 +111,9 @@ def _write_bank(home: Home, record: RoundRecord, base: str, kind: str, folder: P
     (folder / BANK).write_text(json.dumps(bank, indent=1) + "\n", encoding="utf-8")
     names = [f"cluster-{i}" for i in clusters][:2]
     example = EXAMPLES[kind].format(
-        folder=out,
+        folder=str(out),
         file={"diffusers": diffusers.FILE, "kohya": kohya.FILE}.get(kind),
-        base=base_folder(base),
+        base=str(base_folder(base)),
         names=names,
         weights=[0.6, 0.4] if len(names) > 1 else [1.0],
         part=family_of(base_folder(base)).denoiser,

@@ -24,6 +24,7 @@ class GalleryJob(BaseJob):
     """`clusters` are the adapters by cluster id, `bank` is the index that `interact` left."""
 
     stage: ClassVar[str] = "gallery"
+    stage_version: ClassVar[int] = 2
 
     clusters: dict[str, Ref]
     bank: Ref

@@ -51,7 +51,7 @@ def personal(record: RoundRecord, client: str) -> Model:
     if known is None:
         raise InputError(f"there is no client '{client}' in this run; its clients are {', '.join(sorted(record.clients))}")
     if known.personal is None:
-        raise InputError(f"client '{client}' has no adapter of round {record.round}: {known.failed}")
+        raise InputError(f"client '{client}' has no adapter yet: {known.failed or 'it was not asked for one so far'}")
     return record.model_of(client)
 
 
@@ -97,10 +97,8 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
 
     from fedcore import generation
     from fedcore.composition import COMPOSITIONS
-    from fedcore.latents import insist_on_size
     from fedcore.prompts import encode
-    from fedcore.sampling import Course
-    from fedcore.schedulers import insist_on_name
+    from fedcore.sampling import Course, insist_on_course
     from fedcore.seeds import derive
     from fedcore.training import enough_memory
 
@@ -108,12 +106,11 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     base = base_of(home, name)
     if how.compose not in COMPOSITIONS:
         raise InputError(f"there is no composition '{how.compose}'; there are {', '.join(COMPOSITIONS)}")
-    insist_on_name(base, how.scheduler)
-    insist_on_size(base, how.size)
+    course = Course(how.steps, how.guidance, how.scheduler, how.size)
+    insist_on_course(base, course)
     chosen = models_of(home, record, base, who, prompt)
     parts = [(weight, adapter) for weight, _, model in chosen if (adapter := load_model(model)) is not None]
     seeds = [how.seed if i == 0 else derive(how.seed, "further picture", i) for i in range(how.number)]
-    course = Course(how.steps, how.guidance, how.scheduler, how.size)
     prompts = encode(base, [prompt]).prompts.times(how.number)
     with enough_memory():
         pictures = generation.generate(base, course, prompts, COMPOSITIONS[how.compose](parts), seeds=seeds, on_step=on_step)
@@ -153,7 +150,7 @@ def routed(home: Home, record: RoundRecord, base: "BaseModel", prompt: str) -> d
     from fedcore.prompts import THINGS, requirement
 
     store = home.server()
-    bank = load_bank(store, {str(i): cluster.adapter for i, cluster in record.clusters.items()}, record.bank)
+    bank = load_bank(store, {str(i): cluster.adapter for i, cluster in record.clusters.items() if cluster.members}, record.bank)
     weights = route(bank, requirement(base, prompt, THINGS))
     found = {c: w for c, w in weights.items() if w >= min(LEAST, max(weights.values()))}
     return {c: w / sum(found.values()) for c, w in found.items()}

@@ -1,9 +1,8 @@
 """Newcomer: a user with a wish and no pictures gets the adapter of the cluster that it is nearest to, without any training."""
 
-import json
-
 from data.home import Home
 from tasks._models import base_of
+from tasks.cluster import read_clusters
 from tasks.generate import last_round
 
 
@@ -14,11 +13,9 @@ def nearest_cluster(home: Home, name: str, wish: str) -> int:
         InputError: the run has no finished round yet.
         ConfigError: there is no run of this name.
     """
-    import numpy as np
-
     from fedcore.clustering import nearest
     from fedcore.prompts import THINGS, requirement
 
     record = last_round(home, name)
-    centroids = {int(i): np.array(v) for i, v in json.loads(home.server().get(record.clusters_ref))["centroids"].items()}
-    return nearest(requirement(base_of(home, name), wish, THINGS).double().numpy(), centroids)
+    clusters = read_clusters(home.server().get(record.clusters_ref))
+    return nearest(requirement(base_of(home, name), wish, THINGS).double().numpy(), clusters)

@@ -100,7 +100,7 @@ def adapters_of(record: RoundRecord) -> Iterator[tuple[str, Model, dict[str, str
         return
     for name, c in sorted(record.clients.items()):
         if c.training is not None and c.personal is not None:
-            tags = {"cluster": str(c.cluster), "trained_from": c.training.echo if c.training else ""}
+            tags = {"cluster": str(c.cluster), "trained_from": c.training.echo}
             yield f"client-{name}", record.model_of(name), tags
 
 

@@ -7,11 +7,18 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.home import Home
+from data.records import RoundRecord
 from fedcore.errors import InputError
 from tasks._models import base_of, load_model
 from tasks.generate import How, last_round, of_cluster, personal, write_png
+
+if TYPE_CHECKING:
+    from data.handover import Request
+    from fedcore.base import BaseModel
+    from fedcore.sampling import Course
 
 SUFFIX = ".latents.safetensors"
 
@@ -22,22 +29,19 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
     With a `client` it asks for the adapter of the cluster that this one is in.
 
     Raises:
-        InputError: no such run, client or scheduler, or a size that the base cannot draw.
+        InputError: no such run, client or scheduler, or steps, guidance or a size that cannot be drawn with.
     """
     from data.handover import Request, write_request
-    from fedcore.latents import insist_on_size
     from fedcore.prompts import encode
-    from fedcore.sampling import Course
-    from fedcore.schedulers import insist_on_name
+    from fedcore.sampling import Course, insist_on_course
 
     record, cluster = last_round(home, name), None
     if client is not None:
         personal(record, client)
         cluster = record.clients[client].cluster
     base = base_of(home, name)
-    insist_on_name(base, how.scheduler)
-    insist_on_size(base, how.size)
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
+    insist_on_course(base, course)
     return write_request(out, base, Request(course, how.seed, None if private else encode(base, [prompt]).prompts, cluster))
 
 
@@ -64,7 +68,7 @@ def begin(
     """
     import torch
 
-    from data.handover import Handover, Request, read_request, write_handover
+    from data.handover import Handover, write_handover
     from fedcore import sampling
     from fedcore.prompts import encode
 
@@ -73,22 +77,11 @@ def begin(
         of_cluster(record, cluster)
     base = base_of(home, name)
     torch.set_num_threads(1)
-    if len({path.stem for path in requests}) < len(requests):
-        raise InputError("two requests have the same name; the files for the devices are named after them")
-    together: dict[tuple[int, sampling.Course], list[tuple[Path, Request]]] = defaultdict(list)
-    for path in requests:
-        request = read_request(path, base)
-        if not 0 < done <= (steps := sampling.length(base, request.course)):
-            raise InputError(f"{path}: {done} of {steps} steps cannot be done here; give 1 to {steps}")
-        home_of = request.cluster if cluster is None else cluster
-        if home_of is None:
-            raise InputError(f"{path}: it names no cluster; give --cluster, or ask with --client")
-        of_cluster(record, home_of)
-        together[home_of, request.course].append((path, request))
+    together = _by_batch(record, base, requests, cluster, done)
     batches = [(at, of[i : i + batch]) for at, of in together.items() for i in range(0, len(of), batch)]
+    plans = {home_of: sampling.alone(load_model(of_cluster(record, home_of))) for home_of, _ in together}
     own, begun = encode(base, [generic]).prompts, list[Begun]()
     for number, ((home_of, course), of) in enumerate(batches):
-        model = of_cluster(record, home_of)
         prompts = of[0][1].prompt or own
         for _, request in of[1:]:
             prompts = prompts.followed_by(request.prompt or own)
@@ -97,12 +90,41 @@ def begin(
             on_step(before + step, done * len(batches))
 
         state = sampling.begin(base, course, [request.seed for _, request in of])
-        state = sampling.advance(base, course, state, prompts, sampling.alone(load_model(model)), until=done, on_step=told)
+        state = sampling.advance(base, course, state, prompts, plans[home_of], until=done, on_step=told)
         for i, (path, request) in enumerate(of):
             file = out / f"{path.stem}{SUFFIX}"
-            mine = Handover(course, request.seed, state.rows(slice(i, i + 1)), model[0][1].sha256)
+            mine = Handover(
+                course,
+                request.seed,
+                state.rows(slice(i, i + 1)),
+                record.clusters[home_of].adapter.sha256,
+                None if request.prompt else generic,
+            )
             begun.append(Begun(file, write_handover(file, base, mine)))
     return begun
+
+
+def _by_batch(
+    record: RoundRecord, base: "BaseModel", requests: Sequence[Path], cluster: int | None, done: int
+) -> "dict[tuple[int, Course], list[tuple[Path, Request]]]":
+    """The requests by cluster and course, checked."""
+    from data.handover import read_request
+    from fedcore.sampling import length
+
+    if len({path.stem for path in requests}) < len(requests):
+        raise InputError("two requests have the same name; the files for the devices are named after them")
+    together: dict[tuple[int, Course], list[tuple[Path, Request]]] = defaultdict(list)
+    for path in requests:
+        request = read_request(path, base)
+        if not 0 < done <= (steps := length(base, request.course)):
+            raise InputError(f"{path}: {done} of {steps} steps cannot be done here; give 1 to {steps}")
+        home_of = request.cluster if cluster is None else cluster
+        if home_of is None:
+            raise InputError(f"{path}: it names no cluster; give --cluster, or ask with --client")
+        if home_of not in record.clusters:
+            raise InputError(f"{path}: there is no cluster {home_of} in this run any more; give --cluster, or ask again")
+        together[home_of, request.course].append((path, request))
+    return together
 
 
 def finish(
@@ -140,6 +162,7 @@ def finish(
         "seed": found.seed,
         "split": before,
         "early": found.early,
+        "generic": found.generic,
     }
     about |= {"styles": [{"weight": 1.0, "style": client, "adapters": [(share, ref.sha256) for share, ref in model]}]}
     write_png(out, decode(base, made.latents), about, prompt if keep else None)

@@ -34,6 +34,8 @@ def read_adapter(path: Path, family: Family) -> dict[str, Layer]:
         raise AdapterRefused(f"{file}: there is no such file; give a PEFT folder or a .safetensors file") from None
     except (SafetensorError, OSError, KeyError):
         raise AdapterRefused(f"{file}: not a safetensors file; adapters are exchanged as safetensors only") from None
+    if odd := sorted(key for key in tensors if "dora_scale" in key or "lora_magnitude_vector" in key):
+        raise AdapterRefused(f"{file}: '{odd[0][:120]}' makes it a DoRA, which cannot be used; train it as a LoRA")
     try:
         found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, family)
     except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError, TypeError) as error:

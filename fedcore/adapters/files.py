@@ -1,5 +1,6 @@
 """Adapters as safetensors files, and what is insisted on before one from a stranger is used."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -98,7 +99,7 @@ def _taken(tensors: dict[str, Tensor], name: str, parts: Sequence[str]) -> list[
 
 def _whole(factor: Tensor, name: str, transport: Transport | None) -> Tensor:
     if transport is not None and factor.dtype != DTYPES[transport]:
-        raise AdapterRefused(f"layer {shown(name)} is {factor.dtype}, not {str(DTYPES[transport]).removeprefix('torch.')}")
+        raise AdapterRefused(f"layer {shown(name)} travels as {factor.dtype}, not as {DTYPES[transport]}")
     return factor.float() if factor.dtype == torch.float16 else factor
 
 
@@ -141,10 +142,12 @@ def check(adapter: Adapter, like: Adapter) -> None:
         if layer.a.shape != sent.a.shape or layer.b.shape != sent.b.shape:
             have, want = (f"{tuple(of.b.shape)}·{tuple(of.a.shape)}" for of in (layer, sent))
             raise AdapterRefused(f"layer {shown(name)} has factors {have}, expected {want}")
+        if not math.isfinite(layer.scale):
+            raise AdapterRefused(f"layer {shown(name)} has the scale {layer.scale:g}, which is not finite")
         if layer.scale != sent.scale:
             raise AdapterRefused(f"layer {shown(name)} has scale {layer.scale:g}, was sent with {sent.scale:g}")
         if not (torch.isfinite(layer.a).all() and torch.isfinite(layer.b).all()):
             raise AdapterRefused(f"layer {shown(name)} holds values that are not finite")
         norm = max(layer.energy(), 0.0) ** 0.5
-        if norm > MAX_NORM:
+        if not norm <= MAX_NORM:
             raise AdapterRefused(f"layer {shown(name)} has an update of norm {norm:.3g}, above the limit {MAX_NORM:.0g}")

@@ -24,7 +24,7 @@ def combine(
     """
     out: dict[str, Layer] = {}
     lost: dict[str, float] = {}
-    for name, whole, mean in exact_and_means(adapters, weights, frozen, "ffa, rolora"):
+    for name, whole, mean in exact_and_means(adapters, weights, frozen, "ffa' or 'rolora"):
         means_ = mean.layer()
         if mean.shared:
             out[name], lost[name] = means_, 0.0

@@ -144,6 +144,10 @@ def drawn(client: str, k: int, seed: int) -> int:
     return derive(seed, "ifca", client) % k
 
 
-def nearest(requirement: Vectors, centroids: Mapping[int, Vectors]) -> int:
-    """The cluster whose centroid has the largest cosine with a newcomer's requirement vector (the lowest id of equals)."""
+def nearest(requirement: Vectors, clusters: Clusters) -> int:
+    """The cluster whose centroid has the largest cosine with a newcomer's requirement vector (the lowest id of equals).
+
+    One that nobody is in takes nobody up.
+    """
+    centroids = {i: centroid for i, centroid in clusters.centroids.items() if clusters.members[i]}
     return min(centroids, key=lambda i: (-float(unit(requirement) @ centroids[i]), i))

@@ -88,11 +88,15 @@ class Alike:
     counts: Vectors
 
     def mean(self, clients: Sequence[str]) -> Vectors:
-        """Mean cosine of each pair of these clients, who must all be known; 0 for a pair never seen together."""
+        """Mean cosine of each pair of these clients, who must all be known.
+
+        A pair never seen together is as alike as pairs are on average: 0 would set clients apart by when they took part.
+        """
         rows = [self.clients.index(c) for c in clients]
         sums, counts = self.sums[np.ix_(rows, rows)], self.counts[np.ix_(rows, rows)]
         out: Vectors = sums / np.maximum(counts, 1)
-        return out
+        pairs = (counts > 0) & ~np.eye(len(rows), dtype=bool)
+        return np.where(counts > 0, out, out[pairs].mean() if pairs.any() else 0.0)
 
 
 def remembered(clients: Sequence[str], now: Vectors, before: Alike | None) -> Alike:

@@ -36,7 +36,7 @@ SECOND_WIDTH = 1024
 
 def _kind(kernels: Mapping[str, tuple[int, ...]], predicts: str) -> tuple[str, str]:
     if not any(name.endswith("attn2.to_k") and kernel[1] == SECOND_WIDTH for name, kernel in kernels.items()):
-        return "sd_v1", "stable-diffusion-v1/lora"
+        return "sd_v1_v" if predicts == "v_prediction" else "sd_v1", "stable-diffusion-v1/lora"
     return ("sd_v2_v", "stable-diffusion-v2-768-v/lora") if predicts == "v_prediction" else ("sd_v2", "stable-diffusion-v2-512/lora")
 
 

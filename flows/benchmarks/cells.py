@@ -57,7 +57,7 @@ def measured(method: str, question: str, seed: int, key: str, records: Sequence[
     last = records[-1]
     tests, tunes = known_so_far(records, "test"), known_so_far(records, "tune")
     errors = [c.aggregation_error for c in last.clusters.values() if c.aggregation_error is not None]
-    known = [(c.cluster, c.group) for c in last.clients.values() if c.asked and c.cluster is not None and c.group is not None]
+    known = [(c.cluster, c.group) for c in last.clients.values() if c.cluster is not None and c.group is not None]
     return Cell(
         method=method,
         question=question,

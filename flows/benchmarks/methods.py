@@ -150,7 +150,7 @@ ABLATION = {
     "clusters": "last",
     "+ personal mixture": "mixture",
     "+ interaction": "similarity",
-    "all in half precision": "pipeline",
+    "the defaults: half precision, a shorter warm-up": "pipeline",
     "mixture, by wishes alone": "wishes",
     "mixture, no warm-up": "at_once",
 }

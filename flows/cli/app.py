@@ -52,9 +52,6 @@ def main() -> None:
     except FedcoreError as error:
         tell(str(error))
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
-    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        tell(f"{error.filename}: {error.strerror}")
-        raise SystemExit(1) from None
     except Exception as error:
         if reason := server_missing(error):
             tell(reason)
@@ -63,6 +60,9 @@ def main() -> None:
             insist_on_space()  # whichever database or library ran out first, this is the reason
         except FedcoreError as error:
             tell(str(error))
+            raise SystemExit(1) from None
+        if isinstance(error, OSError) and error.filename is not None:
+            tell(f"{error.filename}: {error.strerror}")
             raise SystemExit(1) from None
         raise
 

@@ -1,5 +1,6 @@
 """Pictures: `generate` draws, `import-images` makes a client's table."""
 
+import io
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +51,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="Where the PNG goes.")] = Path("picture.png"),
     number: Annotated[int, typer.Option(min=1, max=64, help="How many pictures; several become a grid.")] = 1,
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 3.0,
     scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++, unipc, pndm, heun or lms (default: the base's own).")] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
@@ -81,7 +82,7 @@ def generate(
             Home.current(), name, who, how, prompt=prompt, keep=keep_prompt, out=out,
             on_step=lambda done, of: progress.update(bar, completed=done, total=of),
         )  # fmt: skip
-    console.print(f"wrote {out}")
+    console.print(f"wrote {out}", markup=False, soft_wrap=True)
 
 
 split = typer.Typer(no_args_is_help=True, help="One picture by an edge server and a device: early steps there, the rest here.")
@@ -109,14 +110,21 @@ def split_ask(
 
     how = How(seed=seed, steps=steps, guidance=guidance, scheduler=scheduler, size=size)
     length = ask(Home.current(), name, how, prompt=prompt, private=private, client=client, out=out)
-    console.print(f"wrote {out} ({length:,} bytes{', nothing of the prompt' if private else ', the prompt encoded'})", soft_wrap=True)
+    console.print(
+        f"wrote {out} ({length:,} bytes{', nothing of the prompt' if private else ', the prompt encoded'})", markup=False, soft_wrap=True
+    )
 
 
 @split.command("begin")
 def split_begin(
     name: Annotated[str, typer.Argument(help="A finished run.")],
     requests: Annotated[list[Path], typer.Argument(help="Users' requests.")],
-    done: Annotated[int, typer.Option("--steps-done", min=1, help="How many steps to take here.")],
+    done: Annotated[
+        int,
+        typer.Option(
+            "--steps-done", min=1, help="How many steps to take here (Heun's and PNDM's schedulers have more of them than --steps)."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the files that go to the devices.")],
     cluster: Annotated[
         int | None, typer.Option(help="Whose adapter takes these steps (default: the cluster that a request names).")
@@ -137,7 +145,7 @@ def split_begin(
             on_step=lambda step, of: progress.update(bar, completed=step, total=of),
         )  # fmt: skip
     for each in made:
-        console.print(f"wrote {each.file} ({each.bytes:,} bytes)", soft_wrap=True)
+        console.print(f"wrote {each.file} ({each.bytes:,} bytes)", markup=False, soft_wrap=True)
 
 
 @split.command("finish")
@@ -162,7 +170,7 @@ def split_finish(
             Home.current(), name, latents, client=client, prompt=prompt, keep=keep_prompt, out=out,
             on_step=lambda step, of: progress.update(bar, completed=step, total=of),
         )  # fmt: skip
-    console.print(f"wrote {out}")
+    console.print(f"wrote {out}", markup=False, soft_wrap=True)
 
 
 @app.command("import-images")
@@ -203,10 +211,13 @@ def inspect_table(
     from data.base.load import imagined
     from data.gallery import contact_sheet
     from data.inspection import as_trained, inspection
+    from data.store import write_atomically
     from data.tables import read_table
-    from fedcore.errors import TableError
+    from fedcore.errors import InputError, TableError
     from fedcore.latents import picture_size
 
+    if sheet is not None and sheet.resolve() == file.resolve():
+        raise InputError("--sheet names the table itself; name another file")
     try:
         rows = read_table(file.read_bytes(), str(file))
     except FileNotFoundError:
@@ -226,6 +237,7 @@ def inspect_table(
         console.print(f"  row {row}: {remark}", markup=False, soft_wrap=True)
     if sheet is not None:
         pictures, names = as_trained(rows, size)
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(pictures, names).save(sheet, "PNG")
-        console.print(f"wrote {sheet}")
+        png = io.BytesIO()
+        contact_sheet(pictures, names).save(png, "PNG")
+        write_atomically(sheet, png.getvalue())
+        console.print(f"wrote {sheet}", markup=False, soft_wrap=True)

@@ -114,6 +114,7 @@ def test_what_was_tampered_with_is_refused(base: BaseModel, tmp_path: Path, dama
         (lambda x: replace(x, state=replace(x.state, latents=torch.zeros(2, 4, 8, 8))), "expected (1, 4, 8, 8)"),
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents * float("nan"))), "not finite"),
         (lambda x: replace(x, state=replace(x.state, memory={"model_outputs.0": x.state.latents})), "expected nothing of this name"),
+        (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.long())), "'latents' is not what"),
         (lambda x: replace(x, state=replace(x.state, done=9)), "9 of 5 steps are done"),
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.to(torch.int32))), "'latents' holds numbers of a kind"),
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.cfloat())), "'latents' holds numbers of a kind"),
@@ -143,5 +144,5 @@ def test_a_scheduler_that_remembers_another_step_is_refused(base: BaseModel, tmp
     sent = latents(base, "unipc")
     memory = {**sent.state.memory, "_step_index": torch.tensor(step)}
     write_handover(tmp_path / "x", base, replace(sent, state=replace(sent.state, memory=memory)))
-    with pytest.raises(HandoverRefused, match=f"remembers step {step}, but says that 3 are done"):
+    with pytest.raises(HandoverRefused, match=r"'memory/_step_index' is not what 3 steps leave behind"):
         read_handover(tmp_path / "x", base)

@@ -1,9 +1,11 @@
 """An adapter from elsewhere becomes a client's beginning, checked as an upload is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from data.clients import load_client
 from data.formats import FORMATS, made_for
@@ -50,6 +52,7 @@ def test_a_file_of_any_format_is_kept_beside_the_client_and_named_in_its_file(
         (Layer(torch.full((2, 128), float("nan")), torch.zeros(32, 2)), "not finite"),
         (Layer(torch.full((2, 128), 1e6), torch.ones(32, 2)), "above the limit"),
         (Layer(torch.zeros(2, 64), torch.zeros(32, 2)), "expected"),
+        (Layer(torch.zeros(2, 128), torch.zeros(32, 2), float("inf")), "not finite"),
     ],
 )
 def test_what_no_client_might_hand_over_is_refused_and_nothing_written(
@@ -60,11 +63,23 @@ def test_what_no_client_might_hand_over_is_refused_and_nothing_written(
     (tmp_path / "made").mkdir()
     made = made_for("tiny", base_folder, [name])
     width = layer.a.shape[1]
-    FORMATS["diffusers"]({name: layer}, type(made)(made.base, made.family, {name: (32, width)}), tmp_path / "made")
+    FORMATS["diffusers"]({name: layer}, replace(made, kernels={name: (32, width)}), tmp_path / "made")
     with pytest.raises(AdapterRefused, match=reason):
         import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base.family, target_shapes(base, "all"))
     assert file.read_text() == text
     assert not (tmp_path / "c01.adapter.safetensors").exists()
+
+
+def test_a_dora_is_refused_not_read_in_part(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
+    client(tmp_path)
+    mine = random_adapter(target_shapes(base, "attention"), 2)
+    FORMATS["kohya"](mine, made_for("tiny", base_folder, mine), tmp_path)
+    file = tmp_path / "lora.safetensors"
+    tensors = load_file(file)
+    key = min(tensors).removesuffix(".alpha") + ".dora_scale"
+    save_file({**tensors, key: torch.ones(32, 1)}, file)
+    with pytest.raises(AdapterRefused, match="makes it a DoRA"):
+        import_adapter(file, "c01", tmp_path, base.family, target_shapes(base, "all"))
 
 
 def test_a_beginning_takes_the_form_of_what_was_sent(base: BaseModel) -> None:

@@ -1,10 +1,12 @@
 """What a table holds, told before anybody trains on it."""
 
+import pytest
 import torch
 from PIL import Image
 
 from data.inspection import as_trained, inspection
 from data.tables import Row
+from fedcore.errors import TableError
 from tests.tiny import encoded, picture
 
 
@@ -29,7 +31,7 @@ def test_counts_sizes_and_remarks() -> None:
     assert found.words == (3 + 1 + 3 + 0 + 3) / 5
     assert found.remarks == [
         (2, "the same picture as row 0"),
-        (3, "8×40 is smaller than 32×32: it is enlarged, and blurred"),
+        (3, "8×40 has a side below 32 pixels: it is enlarged, and blurred"),
         (3, "no caption"),
         (4, "not a readable picture (no known image format)"),
     ]
@@ -41,4 +43,5 @@ def test_pictures_are_shown_as_training_sees_them() -> None:
     assert names == ["0 train", "1 train", "2 test", "3 train"]
     middle = Image.fromarray(made[0].permute(1, 2, 0).numpy())
     assert middle.tobytes() == picture(0, size=(64, 32)).crop((16, 0, 48, 32)).tobytes()
-    assert as_trained([ROWS[4]], 32)[0].shape == (0, 3, 32, 32)
+    with pytest.raises(TableError, match="none of its pictures can be read"):
+        as_trained([ROWS[4]], 32)

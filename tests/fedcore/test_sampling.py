@@ -25,7 +25,7 @@ from fedcore.composition import COMPOSITIONS, STRETCH, composite, switch, weight
 from fedcore.errors import InputError
 from fedcore.injection import target_shapes
 from fedcore.prompts import encode
-from fedcore.sampling import Course, State, advance, alone, begin, length
+from fedcore.sampling import Course, State, advance, alone, begin, insist_on_course, length
 from fedcore.schedulers import DIFFUSION, FLOW, scheduler
 from fedcore.seeds import generator
 from tests.families import saved
@@ -96,6 +96,7 @@ def test_one_user_s_latents_go_on_alone_within_rounding(bases: dict[str, BaseMod
 
 @pytest.mark.parametrize("name", sorted(OTHERS))
 def test_every_scheduler_draws_what_diffusers_pipeline_draws_with_it(base: BaseModel, name: str) -> None:
+    base = replace(base, scheduler=DDIMScheduler.from_config(base.scheduler.config, rescale_betas_zero_snr=False))
     pipe = pipeline(base)
     pipe.set_progress_bar_config(disable=True)
     pipe.unet = merged(base.denoiser, adapter(base))
@@ -118,6 +119,34 @@ def test_another_adapter_or_prompt_may_follow_at_the_split(base: BaseModel) -> N
     one = advance(base, how, half, prompts(base), alone(adapter(base))).latents
     for said, plan in ((prompts(base), alone(None)), (encode(base, ["a dog"] * 3).prompts, alone(adapter(base)))):
         assert not torch.allclose(advance(base, how, half, said, plan).latents, one, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(DIFFUSION))
+def test_every_scheduler_has_the_noise_that_the_base_was_trained_with(base: BaseModel, name: str) -> None:
+    for settings in ({"rescale_betas_zero_snr": True}, {"clip_sample": True}):
+        of = replace(base, scheduler=DDIMScheduler.from_config(base.scheduler.config, **settings))
+        made = scheduler(of, name, 6, LATENT)
+        want = of.scheduler.alphas_cumprod
+        torch.testing.assert_close(made.alphas_cumprod[:-1], want[:-1], rtol=1e-4, atol=1e-6)
+        assert float(made.alphas_cumprod[-1]) == pytest.approx(float(want[-1]), abs=1e-6)
+        assert not (name in ("ddim", "heun") and made.config.clip_sample)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (Course(3, 3.0, "pndm"), "the scheduler 'pndm' cannot take 3 steps; give it more"),
+        (Course(61, 3.0, "ddim"), "cannot take 61 steps evenly; give it 60 or 62"),
+        (Course(6, float("nan")), "guidance is nan; give a number"),
+        (Course(1001, 3.0), "1001 steps cannot be taken; give 1 to 1000"),
+        (Course(6, 3.0, None, 10**9), "at most 4096 are possible"),
+        (Course(6, 3.0, None, 17), "pictures of 17 pixels cannot be drawn"),
+    ],
+)
+def test_courses_that_cannot_be_drawn_are_refused(base: BaseModel, wrong: Course, reason: str) -> None:
+    trailing = replace(base, scheduler=DDIMScheduler.from_config(base.scheduler.config, timestep_spacing="trailing", skip_prk_steps=False))
+    with pytest.raises(InputError, match=reason):
+        insist_on_course(trailing, wrong)
 
 
 @pytest.mark.parametrize("of", ["sd", "flux"])

@@ -82,4 +82,8 @@ def test_clusters_of_which_nobody_took_part_are_as_they_were() -> None:
         "6": ("five", ["c1", "c2", "c3"], None),  # new: two of its three members were in 5
         "7": ("five", ["c4"], None),
     }
+    taken = resting({"4": ["c0", "c1", "c2"], "5": ["c3"], "6": ["c4"]}, {"4"}, before)
+    assert [record.adapter.kind for record in taken.values()] == ["five", "five"]
+    swapped = resting({"4": ["c2", "c3", "c4"], "5": ["c0", "c1"]}, {"4"}, before)
+    assert swapped["5"].adapter.kind == "four"  # the id says nothing where nobody of it is there any more
     assert resting({"0": ["c0"]}, {"0"}, None) == {}

@@ -75,9 +75,9 @@ def test_adapters_come_in_the_precision_that_was_agreed_on(home: Home, base_fold
     small = adapters.to_bytes(trained, transport="fp16")
     assert hand_over(home, base_folder, sent, small, transport="fp16").status == "ok"
     whole = hand_over(home, base_folder, sent, adapters.to_bytes(trained), transport="fp16")
-    assert str(whole.reason).endswith("is torch.float32, not float16")
+    assert str(whole.reason).endswith("travels as torch.float32, not as torch.float16")
     half = hand_over(home, base_folder, sent, small)
-    assert str(half.reason).endswith("is torch.float16, not float32")
+    assert str(half.reason).endswith("travels as torch.float16, not as torch.float32")
     same = hand_over(home, base_folder, sent, adapters.to_bytes(sent, transport="fp16"), transport="fp16")
     assert same.reason == "handed back the adapter it was sent: nothing was trained"
 

@@ -138,14 +138,15 @@ def test_kohya_s_file_tells_rank_alpha_and_kind(both: Both, tmp_path: Path) -> N
         about, keys = file.metadata(), set(file.keys())
     fused = both.name == "flux"  # queries, keys and values in one layer, and in single blocks the MLP: its scale is folded in
     assert (about["ss_network_dim"], float(about["ss_network_alpha"])) == (("8", 8.0) if fused else ("2", 1.0))
-    assert about["ss_base_model_version"] == {"sdxl": "sdxl_base_v1-0", "flux": "flux1"}.get(both.name, "sd_v1")
+    # the small model of version 2 has prompts as wide as version 1's
+    assert about["ss_base_model_version"] == {"sdxl": "sdxl_base_v1-0", "flux": "flux1", "sd2": "sd_v1_v"}.get(both.name, "sd_v1")
     assert all(key.startswith("lora_unet_") for key in keys)
     assert {key.rsplit(".", 1)[1] for key in keys} == {"weight", "alpha"}
 
 
 @pytest.mark.parametrize(
     ("width", "predicts", "version"),
-    [(768, "epsilon", "sd_v1"), (1024, "epsilon", "sd_v2"), (1024, "v_prediction", "sd_v2_v"), (768, "v_prediction", "sd_v1")],
+    [(768, "epsilon", "sd_v1"), (1024, "epsilon", "sd_v2"), (1024, "v_prediction", "sd_v2_v"), (768, "v_prediction", "sd_v1_v")],
 )
 def test_stable_diffusion_2_is_told_by_the_width_of_its_prompts(tmp_path: Path, width: int, predicts: str, version: str) -> None:
     layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -153,7 +154,7 @@ def test_stable_diffusion_2_is_told_by_the_width_of_its_prompts(tmp_path: Path, 
     write_kohya(mine, Made("x", KNOWN["StableDiffusionPipeline"], predicts, {layer: (320, width)}), tmp_path)
     with safe_open(tmp_path / "lora.safetensors", "pt") as file:
         about = file.metadata()
-    assert (about["ss_base_model_version"], about["ss_v2"]) == (version, str(version != "sd_v1"))
+    assert (about["ss_base_model_version"], about["ss_v2"]) == (version, str(version.startswith("sd_v2")))
 
 
 def test_flux_is_read_back_by_diffusers_converter_at_its_own_width() -> None:

@@ -126,7 +126,8 @@ def test_unit_vectors_leave_zero_at_zero() -> None:
 
 
 def test_a_newcomer_goes_where_the_cosine_is_largest_whatever_its_length() -> None:
-    centroids = {3: np.array([1.0, 0.0]), 7: np.array([0.6, 0.8])}
-    assert nearest(np.array([0.1, 0.9]), centroids) == 7
-    assert nearest(np.array([50.0, 1.0]), centroids) == 3
-    assert nearest(np.array([0.0, 0.0]), centroids) == 3
+    centroids = {1: np.array([0.1, 0.9]), 3: np.array([1.0, 0.0]), 7: np.array([0.6, 0.8])}
+    clusters = Clusters({1: [], 3: ["a"], 7: ["b"]}, centroids, 8, None)
+    assert nearest(np.array([0.1, 0.9]), clusters) == 7  # nobody is in 1
+    assert nearest(np.array([50.0, 1.0]), clusters) == 3
+    assert nearest(np.array([0.0, 0.0]), clusters) == 3
