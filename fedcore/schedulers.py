@@ -72,7 +72,7 @@ def scheduler(base: BaseModel, name: str | None, steps: int, shape: Shape) -> An
     except ValueError:
         raise InputError(f"the scheduler '{name}' cannot take {steps} steps; give it more") from None
     if bool((made.timesteps < 0).any()):  # diffusers spaces some numbers of steps by a fraction that rounding makes one too many
-        raise InputError(f"the scheduler '{name}' cannot take {steps} steps evenly; give it {steps - 1} or {steps + 1}")
+        raise InputError(f"the scheduler '{name}' cannot take {steps} steps evenly; give it a few more or fewer")
     return made
 
 
