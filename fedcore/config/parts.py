@@ -1,42 +1,32 @@
-"""One federation's configuration, the server's part only: who takes part, methods, budgets. Never a prompt or picture of a client."""
+"""What each part of a round is told: the sections of a federation file."""
 
-import hashlib
-import json
-import re
-from collections import Counter
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fedcore.adapters import Transport
 from fedcore.aggregation import AGGREGATIONS, Rule
 from fedcore.aggregation.server import Optimiser, Step
-from fedcore.base import Device, Precision
 from fedcore.clustering import BY_LOSS, CLUSTERINGS, View
-from fedcore.conflicts import conflicts
 from fedcore.errors import ConfigError
 from fedcore.injection import Target
 from fedcore.interaction import INTERACTIONS
 from fedcore.personal import TRAINED, Method
 from fedcore.training import Settings
-from fedcore.validation import one_of, validated
-
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-FREE = ("rounds", "client_timeout", "device", "dispatch", "sites")
-"""What may change in a run without changing its results."""
-RESERVED = {"prefect", "mlflow", "server", "clients", "logs"}
+from fedcore.validation import one_of
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """No unknown keys, nothing that changes, no numbers that are none."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class AdapterConfig(_Part):
+class AdapterConfig(Part):
     """`rank`: one for all, or one per device class. The scale is alpha / rank; alpha defaults to the rank (scale 1).
 
     `transport`: in which precision factors travel, both ways; everything is computed in float32 or better.
@@ -69,7 +59,7 @@ def _straight(first: float, last: float | None, over: int, number: int) -> float
     return first if last is None else first + (last - first) * min(1.0, (number - 1) / (over - 1))
 
 
-class TrainingConfig(_Part):
+class TrainingConfig(Part):
     """Local training of one client in one round; see `fedcore.training.Settings`.
 
     With `lr_last` the learning rate moves there in a straight line, from the first round until round `over`.
@@ -98,7 +88,7 @@ class TrainingConfig(_Part):
         return Settings(**self.model_dump(exclude={"lr_last", "over"}))
 
 
-class PersonalConfig(_Part):
+class PersonalConfig(Part):
     """What a client keeps for itself.
 
     `last`: what its local training of the round made. `mixture`: that and its cluster's new adapter, in the shares that suit
@@ -116,7 +106,7 @@ class PersonalConfig(_Part):
         return self.method in TRAINED
 
 
-class ParticipationConfig(_Part):
+class ParticipationConfig(Part):
     """Who takes part in a round, and how much it manages; see `fedcore.participation`."""
 
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -126,7 +116,7 @@ class ParticipationConfig(_Part):
     work: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-class ClusteringConfig(_Part):
+class ClusteringConfig(Part):
     """Who learns together: `method` groups clients `on` their wishes, what their adapters learnt, or both; or they choose (`ifca`).
 
     `k: auto` lets silhouette choose up to `most`. For the first `warmup` rounds all learn together: one round's few steps say
@@ -154,7 +144,7 @@ class ClusteringConfig(_Part):
         return one_of(value, {**CLUSTERINGS, BY_LOSS: None})
 
 
-class ServerConfig(_Part):
+class ServerConfig(Part):
     """The server's optimiser on a round's mean update; see `fedcore.aggregation.server.Step`."""
 
     method: Optimiser = "none"
@@ -168,7 +158,7 @@ class ServerConfig(_Part):
         return Step(**self.model_dump())
 
 
-class AggregationConfig(_Part):
+class AggregationConfig(Part):
     """The rule inside a cluster; the cluster's adapter keeps the share `energy` of the exact mean, at most `rank`.
 
     Clients weigh by their `pictures`, or all the same (`uniform`).
@@ -191,7 +181,7 @@ class AggregationConfig(_Part):
         return one_of(value, AGGREGATIONS)
 
 
-class InteractionConfig(_Part):
+class InteractionConfig(Part):
     """Exchange between clusters: own share `own`, the rest by softmax of cosines at `temperature`.
 
     With `own_last` the own share moves there in a straight line, from the first round until round `over`.
@@ -214,14 +204,14 @@ class InteractionConfig(_Part):
         return _straight(self.own, self.own_last, self.over, number)
 
 
-class BeginConfig(_Part):
+class BeginConfig(Part):
     """Begin with the adapter that a cluster of another run ended with, instead of a fresh one."""
 
     run: str
     cluster: Annotated[int, Field(ge=0)] = 0
 
 
-class EvaluationConfig(_Part):
+class EvaluationConfig(Part):
     """`timesteps` fixed noise levels per held-out picture; the gallery shows `prompts`, drawn in `steps` at `guidance`.
 
     `others`: measure the other clusters' adapters as well, which costs as much as the own one for each.
@@ -233,94 +223,3 @@ class EvaluationConfig(_Part):
     steps: Positive = 24
     guidance: float = 3.0
     hybrids: Annotated[int, Field(ge=0)] = 2
-
-
-class Federation(_Part):
-    """One federation. `quorum`: share of the clients that must come through, or the round fails.
-
-    `precision` is that of the base's weights, `device` where models lie. `client_timeout`: seconds that one client may take, and
-    that a site may keep silent. `dispatch: pool` sends the clients' stages to the workers of the `gpu` pool. `sites` names the
-    clients of each site; its stages go to the site's own queue.
-    """
-
-    name: str
-    base: str = "embedded"
-    clients: Annotated[tuple[str, ...], Field(min_length=1)]
-    rounds: Positive = 3
-    seed: int = 0
-    quorum: Share = 0.75
-    client_timeout: Annotated[float, Field(gt=0)] = 600.0
-    precision: Precision = "fp32"
-    device: Device = "auto"
-    dispatch: Literal["inline", "pool"] = "inline"
-    sites: dict[str, tuple[str, ...]] = {}
-    begin: BeginConfig | None = None
-    participation: ParticipationConfig = ParticipationConfig()
-    adapter: AdapterConfig = AdapterConfig()
-    training: TrainingConfig = TrainingConfig()
-    personal: PersonalConfig = PersonalConfig()
-    clustering: ClusteringConfig = ClusteringConfig()
-    aggregation: AggregationConfig = AggregationConfig()
-    interaction: InteractionConfig = InteractionConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-
-    @field_validator("name")
-    @classmethod
-    def _usable_name(cls, value: str) -> str:
-        if not NAME.fullmatch(value) or value in RESERVED:
-            raise ValueError("must be lower-case letters, digits, '-' and '_', and none of " + ", ".join(sorted(RESERVED)))
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _clients_of_sites(cls, values: Any) -> Any:
-        """Where sites are given, they name the clients."""
-        if isinstance(values, dict) and isinstance(values.get("sites"), dict) and values["sites"] and "clients" not in values:
-            return {**values, "clients": [c for clients in values["sites"].values() if isinstance(clients, list) for c in clients]}
-        return values
-
-    @field_validator("sites")
-    @classmethod
-    def _usable_sites(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        bad = [site for site in value if not NAME.fullmatch(site)]
-        if bad:
-            raise ValueError(f"'{bad[0]}' is no site name: use lower-case letters, digits, '-' and '_'")
-        return {site: tuple(sorted(clients)) for site, clients in sorted(value.items())}
-
-    @field_validator("clients")
-    @classmethod
-    def _usable_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        bad = [c for c in value if not NAME.fullmatch(c)]
-        if bad:
-            raise ValueError(f"'{bad[0]}' is no client id: use lower-case letters, digits, '-' and '_'")
-        twice = sorted(c for c, times in Counter(value).items() if times > 1)
-        if twice:
-            raise ValueError(f"'{twice[0]}' is named twice")
-        return tuple(sorted(value))
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Federation":
-        if self.sites and sorted(c for clients in self.sites.values() for c in clients) != list(self.clients):
-            raise ValueError("sites must name every client once; leave 'clients' out, the sites' are taken")
-        for conflict in conflicts(self):
-            raise ValueError(conflict)
-        return self
-
-    @property
-    def away(self) -> bool:
-        """Do clients compute elsewhere than the round itself?"""
-        return self.dispatch == "pool" or bool(self.sites)
-
-    def digest(self) -> str:
-        """What a run's name is bound to: everything but how many rounds there are, where clients compute and how long they may take."""
-        what = self.model_dump(mode="json", exclude=set(FREE))
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def federation(values: Mapping[str, Any], source: str) -> Federation:
-    """Validate what a federation file holds.
-
-    Raises:
-        ConfigError: one line that names `source`, the field, what is wrong and what would be right.
-    """
-    return validated(Federation, values, source)

@@ -10,7 +10,7 @@ from fedcore.clustering import BY_LOSS, MOST_ALIKE
 from fedcore.interaction import INTERACTIONS
 
 if TYPE_CHECKING:
-    from fedcore.config import Federation
+    from fedcore.config.whole import Federation
 
 
 def conflicts(f: Federation) -> Iterator[str]:
