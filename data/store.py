@@ -14,7 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedcore.errors import StoreError
+from fedcore.errors import InputError, StoreError
 
 FORMAT = 1
 PIECE = 2**20  # bytes read at once
@@ -157,6 +157,22 @@ class Store:
 
 _UMASK = os.umask(0o077)  # it can only be read by setting it: once, before there are threads
 os.umask(_UMASK)
+
+
+def insist_on_place(path: Path) -> None:
+    """Refuse a place where no file can be written, before there is something to write; its folder is made.
+
+    Raises:
+        InputError: it is a folder, or lies in none that may be written to.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise InputError(f"{path} cannot be written: {error.filename}: {error.strerror}") from None
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: {path.parent} may not be changed")
 
 
 def write_atomically(path: Path, blob: bytes | Iterable[bytes], *, private: bool = False) -> None:

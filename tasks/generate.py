@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from data.home import Home
 from data.records import Model, RoundRecord, bound, rounds
-from data.store import write_atomically
+from data.store import insist_on_place, write_atomically
 from fedcore.errors import InputError
 from tasks._models import base_of, load_bank, load_model
 
@@ -86,8 +86,10 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     The file's metadata holds what is needed to make it again: `keep` the prompt, too.
 
     Raises:
-        InputError: no such run, client, cluster, composition or scheduler, a size that the base cannot draw, or a run without rounds.
+        InputError: no such run, client, cluster, composition or scheduler, a size that the base cannot draw, a run without rounds,
+            or no place for `out`.
     """
+    insist_on_place(out)
     record = last_round(home, name)
     if who.client is not None:
         personal(record, who.client)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from data.home import Home
 from data.records import RoundRecord
+from data.store import insist_on_place
 from fedcore.errors import InputError
 from tasks._models import base_of, load_model
 from tasks.generate import How, last_round, of_cluster, personal, write_png
@@ -35,6 +36,7 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
     from fedcore.prompts import encode
     from fedcore.sampling import Course, insist_on_course
 
+    insist_on_place(out)
     record, cluster = last_round(home, name), None
     if client is not None:
         personal(record, client)
@@ -75,6 +77,8 @@ def begin(
     record = last_round(home, name)
     if cluster is not None:
         of_cluster(record, cluster)
+    for path in requests:
+        insist_on_place(_answer(out, path))
     base = base_of(home, name)
     torch.set_num_threads(1)
     together = _by_batch(record, base, requests, cluster, done)
@@ -92,7 +96,7 @@ def begin(
         state = sampling.begin(base, course, [request.seed for _, request in of])
         state = sampling.advance(base, course, state, prompts, plans[home_of], until=done, on_step=told)
         for i, (path, request) in enumerate(of):
-            file = out / f"{path.stem}{SUFFIX}"
+            file = _answer(out, path)
             mine = Handover(
                 course,
                 request.seed,
@@ -102,6 +106,11 @@ def begin(
             )
             begun.append(Begun(file, write_handover(file, base, mine)))
     return begun
+
+
+def _answer(out: Path, request: Path) -> Path:
+    """The file for the device that asked."""
+    return out / f"{request.stem}{SUFFIX}"
 
 
 def _by_batch(
@@ -143,6 +152,7 @@ def finish(
     from fedcore.latents import decode
     from fedcore.prompts import encode
 
+    insist_on_place(out)
     record = last_round(home, name)
     model = personal(record, client)
     base = base_of(home, name)

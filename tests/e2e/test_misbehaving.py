@@ -53,7 +53,19 @@ def test_in_the_results(world: World) -> None:
     first, second = json.loads(world.fedcore("results", "demo", "--json").output)["rounds"]
     assert_named(first["clients_failed"], ("c01", "c02", "c03", "c04"))
     assert_named(second["clients_failed"], tuple(REASONS))
-    assert sorted(c for members in second["clusters"].values() for c in members) == list(SOUND)
+    # c05 came through in the first round, and stays in the cluster that it was in
+    assert sorted(c for members in second["clusters"].values() for c in members) == ["c05", *SOUND]
+
+
+def test_a_repair_gives_the_record_that_was(world: World, server: dict[str, str]) -> None:
+    def record() -> dict[str, object]:
+        found: dict[str, object] = json.loads((world.home / "server" / "runs" / "demo" / "round-0002.json").read_text())
+        return {key: value for key, value in found.items() if key not in ("seconds", "finished")}
+
+    before = record()
+    done = world.fedcore("rerun", "demo", "--from", "cluster", "--round", "2", **server)
+    assert done.code == 0, done.output
+    assert record() == before
 
 
 def test_in_mlflow(world: World) -> None:

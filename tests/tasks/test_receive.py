@@ -76,6 +76,11 @@ def test_adapters_come_in_the_precision_that_was_agreed_on(home: Home, base_fold
     assert hand_over(home, base_folder, sent, small, transport="fp16").status == "ok"
     whole = hand_over(home, base_folder, sent, adapters.to_bytes(trained), transport="fp16")
     assert str(whole.reason).endswith("travels as torch.float32, not as torch.float16")
+    one = adapters.to_bytes(trained, only="b", transport="fp16")
+    assert hand_over(home, base_folder, sent, one, hands="b", personal=small, transport="fp16").status == "ok"
+    for blob, personal in ((adapters.to_bytes(trained, only="b"), small), (one, adapters.to_bytes(trained))):
+        mixed = hand_over(home, base_folder, sent, blob, hands="b", personal=personal, transport="fp16")
+        assert str(mixed.reason).endswith("travels as torch.float32, not as torch.float16")
     half = hand_over(home, base_folder, sent, small)
     assert str(half.reason).endswith("travels as torch.float16, not as torch.float32")
     same = hand_over(home, base_folder, sent, adapters.to_bytes(sent, transport="fp16"), transport="fp16")
