@@ -89,7 +89,6 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
         InputError: no such run, client, cluster, composition or scheduler, a size that the base cannot draw, a run without rounds,
             or no place for `out`.
     """
-    insist_on_place(out)
     record = last_round(home, name)
     if who.client is not None:
         personal(record, who.client)
@@ -110,6 +109,7 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
         raise InputError(f"there is no composition '{how.compose}'; there are {', '.join(COMPOSITIONS)}")
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
     insist_on_course(base, course)
+    insist_on_place(out)
     chosen = models_of(home, record, base, who, prompt)
     parts = [(weight, adapter) for weight, _, model in chosen if (adapter := load_model(model)) is not None]
     seeds = [how.seed if i == 0 else derive(how.seed, "further picture", i) for i in range(how.number)]

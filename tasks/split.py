@@ -36,7 +36,6 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
     from fedcore.prompts import encode
     from fedcore.sampling import Course, insist_on_course
 
-    insist_on_place(out)
     record, cluster = last_round(home, name), None
     if client is not None:
         personal(record, client)
@@ -44,6 +43,7 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
     base = base_of(home, name)
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
     insist_on_course(base, course)
+    insist_on_place(out)
     return write_request(out, base, Request(course, how.seed, None if private else encode(base, [prompt]).prompts, cluster))
 
 
@@ -77,11 +77,11 @@ def begin(
     record = last_round(home, name)
     if cluster is not None:
         of_cluster(record, cluster)
-    for path in requests:
-        insist_on_place(_answer(out, path))
     base = base_of(home, name)
     torch.set_num_threads(1)
     together = _by_batch(record, base, requests, cluster, done)
+    for path in requests:
+        insist_on_place(_answer(out, path))
     batches = [(at, of[i : i + batch]) for at, of in together.items() for i in range(0, len(of), batch)]
     plans = {home_of: sampling.alone(load_model(of_cluster(record, home_of))) for home_of, _ in together}
     own, begun = encode(base, [generic]).prompts, list[Begun]()
@@ -152,12 +152,12 @@ def finish(
     from fedcore.latents import decode
     from fedcore.prompts import encode
 
-    insist_on_place(out)
     record = last_round(home, name)
     model = personal(record, client)
     base = base_of(home, name)
     torch.set_num_threads(1)
     found = read_handover(file, base)
+    insist_on_place(out)
     before, course = found.state.done, found.course
     steps = sampling.length(base, course)
     made = sampling.advance(
