@@ -56,12 +56,17 @@ METHODS: dict[str, Method] = {
     **_asked(
         "baselines",
         {
-            "local": (*FEDAVG, "clustering.method=alone"),
             "local_slow": (*FEDAVG, "clustering.method=alone", "training.lr=1e-3"),
-            "local_slower": (*FEDAVG, "clustering.method=alone", "training.lr=5e-4"),
             "fedavg": (*FEDAVG, "clustering.k=1", *SLOW),
-            "fedavg_fast": (*FEDAVG, "clustering.k=1"),
             "fedavg_mixture": (*FEDAVG, "clustering.k=1", *SLOW, "personal.method=mixture"),
+        },
+    ),
+    **_asked(
+        "baselines at other rates",
+        {
+            "local": (*FEDAVG, "clustering.method=alone"),
+            "local_slower": (*FEDAVG, "clustering.method=alone", "training.lr=5e-4"),
+            "fedavg_fast": (*FEDAVG, "clustering.k=1"),
         },
     ),
     **_asked(

@@ -58,9 +58,10 @@ def go_on(name: str) -> None:
     insist_on_space()
     console.print("starting the workflow engine …")
     needed: Callable[[], Estimate] | None = None
-    if not federation.away and len(rounds(Home.current().server(), name)) < federation.rounds:
-        serve(Home.current(), name)  # worker processes keep the environment they were started with
-        warm(federation)
+    if len(rounds(Home.current().server(), name)) < federation.rounds:
+        if not federation.away:
+            serve(Home.current(), name)  # worker processes keep the environment they were started with
+            warm(federation)
         needed = scheduled(estimate, federation, workers())
     from flows.cli.outcomes import show
     from flows.display import Display
@@ -71,7 +72,8 @@ def go_on(name: str) -> None:
     with temporary_server():
         if needed is not None:
             found = needed()
-            console.print(f"{found}; {found.advice}" if found.advice else str(found), soft_wrap=True)
+            advice = None if federation.away else found.advice  # what is free elsewhere is not known here
+            console.print(f"{found}; {advice}" if advice else str(found), soft_wrap=True)
         with Display(console) as display, watched_by(display):
             federated_training(name)
     show(name, as_json=False)

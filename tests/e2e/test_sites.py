@@ -95,6 +95,7 @@ def test_two_sites_train_together_and_nothing_of_their_clients_leaves_them(place
     with place.site("north"), place.site("south"):
         done = place.fedcore("run", "demo.yaml")
         assert done.code == 0, done.output
+    assert "of memory for the model in each worker process" in done.output
     assert {c: who["failed"] for c, who in place.round(2).items()} == dict.fromkeys(sorted(CLIENTS))
     for site, clients in SITES.items():
         assert {p.name for p in (place.root / site / "runs" / "clients").iterdir()} == set(clients)
