@@ -161,25 +161,23 @@ ABLATION = {
 }
 """The pipeline built up part by part, and the methods that stand for its steps."""
 
+
+def _changed(name: str, *settings: str, wrong: float = WRONG) -> Method:
+    return Method(name, "what it depends on", (*MIXTURE, *settings), wrong)
+
+
+def _steps(steps: int) -> Method:
+    return _changed(f"steps-{steps}", f"training.steps={steps}", f"rounds={80 // steps}", f"clustering.warmup={20 // steps}")
+
+
 SENSITIVITY: dict[str, dict[str, Method]] = {
-    title: {value: Method(f"{name}-{value}", title, (*MIXTURE, *(s.format(value) for s in settings))) for value in values}
-    for title, name, settings, values in (
-        ("number of clusters", "k", ("clustering.k={}",), ("2", "4", "6", "8", "12")),
-        ("own share λ", "own", ("interaction.method=similarity", "interaction.own={}"), ("0.6", "0.8", "0.95", "1.0")),
-        ("rank", "rank", ("adapter.rank={}",), ("2", "4", "8", "16")),
-    )
-} | {
-    "local steps (equal pictures)": {
-        str(steps): Method(
-            f"steps-{steps}",
-            "local steps",
-            (*MIXTURE, f"training.steps={steps}", f"rounds={80 // steps}", f"clustering.warmup={20 // steps}"),
-        )
-        for steps in (5, 10, 20)
-    },
-    "share of wrong statements": {
-        str(share): Method(f"wrong-{share}", "wrong statements", MIXTURE, wrong=share) for share in (0.0, 0.15, 0.3, 0.5)
-    },
+    "number of clusters": {k: _changed(f"k-{k}", f"clustering.k={k}") for k in ("2", "4", "8", "12")} | {"auto": METHODS["mixture"]},
+    "own share λ": {own: _changed(f"own-{own}", "interaction.method=similarity", f"interaction.own={own}") for own in ("0.5", "0.7")}
+    | {"0.9": METHODS["similarity"], "1": METHODS["mixture"]},
+    "rank": {"4": _changed("rank-4", "adapter.rank=4"), "8": METHODS["mixture"], "16": _changed("rank-16", "adapter.rank=16")},
+    "local steps (equal pictures)": {"5": _steps(5), "10": METHODS["mixture"], "20": _steps(20)},
+    "share of wrong statements": {"0": _changed("wrong-0", wrong=0.0), str(WRONG): METHODS["mixture"]}
+    | {str(share): _changed(f"wrong-{share}", wrong=share) for share in (0.3, 0.5)},
 }
 """One thing changed at a time."""
 

@@ -78,7 +78,7 @@ class Suite:
         plain, cells = self.cell(METHODS[PLAIN], seed), list[Cell]()
         for title, methods in SENSITIVITY.items():
             made = self.cells(list(methods.values()), seed)[1:]
-            cells += made
+            cells += [replace(cell, question=title) for cell in made]
             found[title] = {value: (c.personal[-1], c.cluster[-1]) for value, c in zip(methods, made, strict=True)}
         plots.sensitivities(found, self.out / "sensitivity")
         self._write("sensitivity.md", f"## What it depends on, seed {seed}\n\n{markdown(cells, [plain])}")
