@@ -30,7 +30,8 @@ class Cell:
     `key` names everything that the cell was computed from. `losses` are the personal ones of every client, by its name;
     `personal`, `cluster`, `bytes_up`, `bytes_down` and `seconds` go by round; a client that was not asked in a round counts with
     what it had. Seconds are those of computation, of all processes together, whoever else needed the same. By `tune` one may
-    choose: no test picture counts in it.
+    choose, no test picture counts in it; but what chooses a share or a cluster on the tuning pictures itself looks a little
+    better there than it is.
     """
 
     method: str

@@ -59,6 +59,7 @@ METHODS: dict[str, Method] = {
             "local_slow": (*FEDAVG, "clustering.method=alone", "training.lr=1e-3"),
             "fedavg": (*FEDAVG, "clustering.k=1", *SLOW),
             "fedavg_mixture": (*FEDAVG, "clustering.k=1", *SLOW, "personal.method=mixture"),
+            "one_svd": (*CLUSTERS, "clustering.k=1"),
         },
     ),
     **_asked(
@@ -149,17 +150,16 @@ CENTRAL = Method("centralised", "baselines", (*FEDAVG, *SLOW, "clustering.method
 """Not federated: the bound that needs everybody's pictures in one place; clients train on for a round afterwards, as everywhere."""
 
 ABLATION = {
-    "local only": "local_slow",
-    "one global adapter": "fedavg",
-    "one, personal mixture": "fedavg_mixture",
-    "clusters": "last",
+    "local only, a quarter of the rate": "local_slow",
+    "one, averaged factors, slower": "fedavg",
+    "the same, personal mixture": "fedavg_mixture",
+    "one, exact mean": "one_svd",
+    "+ clusters": "last",
     "+ personal mixture": "mixture",
     "+ interaction": "similarity",
     "the defaults: half precision, a shorter warm-up": "pipeline",
-    "mixture, by wishes alone": "wishes",
-    "mixture, no warm-up": "at_once",
 }
-"""The pipeline built up part by part, and the methods that stand for its steps."""
+"""The pipeline built up part by part from what it replaces, and the methods that stand for its steps; each baseline at its best rate."""
 
 
 def _changed(name: str, *settings: str, wrong: float = WRONG) -> Method:
@@ -182,9 +182,9 @@ SENSITIVITY: dict[str, dict[str, Method]] = {
 """One thing changed at a time."""
 
 
-def run_name(method: Method, seed: int) -> str:
-    """The run of a cell."""
-    return f"bench-{seed}-{method.name}".replace("_", "-").replace(".", "")
+def run_name(method: Method, seed: int, key: str) -> str:
+    """The run of a cell, of which nothing is taken that was computed from something else."""
+    return f"bench-{seed}-{method.name}-{key[:8]}".replace("_", "-").replace(".", "")
 
 
 @lru_cache
@@ -201,19 +201,23 @@ def prepare(home: Home, seed: int, wrong: float = WRONG) -> Path:
 def cell_key(home: Home, method: Method, seed: int) -> str:
     """Names what a cell is computed from."""
     file = prepare(home, seed, method.wrong)
-    federation = read_federation(file, method.settings, run_name(method, seed))
+    federation = read_federation(file, _all_settings(method, file), "cell")
     return key_of(federation, client_folder(file), digest(base_folder(federation.base)))
 
 
 def run_cell(home: Home, method: Method, seed: int) -> list[RoundRecord]:
     """Compute what is missing of a cell; its rounds."""
-    file = prepare(home, seed, method.wrong)
-    federation = read_federation(file, method.settings, run_name(method, seed))
-    if method == CENTRAL:
-        pooled = read_federation(file, [*method.settings, *_pooled(federation)], f"{federation.name}-pooled")
-        _finish(home, pooled, file)
-        federation = read_federation(file, [*method.settings, "rounds=1", f"begin.run={pooled.name}"], federation.name)
-    return _finish(home, federation, file)
+    file, name = prepare(home, seed, method.wrong), run_name(method, seed, cell_key(home, method, seed))
+    if method != CENTRAL:
+        return _finish(home, read_federation(file, method.settings, name), file)
+    pooled = read_federation(file, _all_settings(method, file), f"{name}-pooled")
+    _finish(home, pooled, file)
+    return _finish(home, read_federation(file, [*method.settings, "rounds=1", f"begin.run={pooled.name}"], name), file)
+
+
+def _all_settings(method: Method, file: Path) -> Sequence[str]:
+    """What a cell is computed with; of the centralised one what comes before the round that is a federated one."""
+    return [*method.settings, *_pooled(read_federation(file, method.settings, "cell"))] if method == CENTRAL else method.settings
 
 
 def _pooled(federation: Federation) -> list[str]:

@@ -30,10 +30,10 @@ PICTURES, STEPS, GUIDANCE = 12, 12, 3.0
 
 @dataclass(frozen=True)
 class Quality:
-    """Means over clients; for hybrids over pairs of styles.
+    """Means over clients, for hybrids over pairs of styles, and so are the intervals: pictures of one model are not independent.
 
     `other_subjects` is the personal models' loss on reserved pictures of their styles, `base_styles` that on the base's own
-    (what was forgotten shows there). `kid` is the kernel distance of the personal models' pictures from their styles' real
+    (what was forgotten shows there). `kid` is the kernel distance of each personal model's pictures from its style's real
     ones, `retrieval` the share of them that the judge takes for the user's style. `hybrid` is the similarity of a hybrid's
     pictures to that of its two styles which it resembles less.
     """
@@ -73,14 +73,12 @@ def quality(home: Home, federation: Federation, record: RoundRecord) -> Quality:
     assessments = {c: result() for c, result in waiting.items()}
     mixtures = {pair: result() for pair, result in mixing.items()}
     real = real_features()
-    by_style = {
-        s: features_of(home, [assessments[c] for c, group in clients.items() if group == s]) for s in USERS if s in clients.values()
-    }
+    made = {c: features_of(home, [assessment]) for c, assessment in assessments.items()}
     by_pair = {pair: features_of(home, [mixtures[*pair, style] for style in pair]) for pair in combinations(USERS, 2)}
     return Quality(
         other_subjects=_mean([m.record["style"] for m in assessments.values()]),
         base_styles=_mean([m.record["plain"] for m in assessments.values()]),
-        kid=distance(by_style, real, federation.seed),
+        kid=distance(made, clients, real, federation.seed),
         retrieval=_mean([float(hand == group) for c, group in clients.items() for hand in assessments[c].record["named"]]),
         hybrid=similarity(by_pair, real, federation.seed),
     )
@@ -106,12 +104,9 @@ def real_features(styles: Sequence[str] = USERS) -> "dict[str, Features]":
     return {style: load_features().of(pixels([d.png for d in real])).double().numpy() for style, real in of.items()}
 
 
-def distance(made: "Mapping[str, Features]", real: "Mapping[str, Features]", seed: int) -> Interval:
-    """The mean kernel distance over styles that somebody drew in."""
-    each = [kernel_distance(made[style], real[style], seed=seed) for style in made]
-    spread = sum((i.high - i.mean) ** 2 for i in each) ** 0.5 / len(each)
-    mean = _mean([i.mean for i in each])
-    return Interval(mean, mean - spread, mean + spread)
+def distance(made: "Mapping[str, Features]", styles: Mapping[str, str], real: "Mapping[str, Features]", seed: int) -> Interval:
+    """The mean over users of the kernel distance of what each one's model `made` from the real pictures of its style."""
+    return bootstrap([kernel_distance(made[user], real[styles[user]]) for user in sorted(made)], seed=seed)
 
 
 def similarity(made: "Mapping[tuple[str, str], Features]", real: "Mapping[str, Features]", seed: int) -> Interval:

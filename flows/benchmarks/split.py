@@ -39,6 +39,9 @@ USERS = (1, 4, 16)
 REPEATS = 3
 """Timings of a batch's step; the one in the middle counts."""
 
+LIKE = 0.9
+"""From this agreement on, a picture shows the same as the one that it is set against, drawn a little differently."""
+
 Variant = Literal["own", "generic"]
 ALONE: tuple[Variant, int] = ("own", 0)
 """The personal model draws all."""
@@ -49,9 +52,9 @@ VARIANTS: dict[Variant, str] = {"own": "the encoded prompt is handed over", "gen
 class Point:
     """One split: `done` steps by the server, towards the user's `own` prompt or a `generic` one.
 
-    `kid` is the kernel distance of the pictures from the real ones of the users' styles, `retrieval` the share that the judge
-    takes for the user's style, `lost` how much less that is than with the personal model alone (over clients), `agreement` the
-    mean cosine of each picture's features to those of the picture that the personal model draws alone.
+    `kid` is the kernel distance of each user's pictures from the real ones of its style, `retrieval` the share that the judge
+    takes for the user's style, `lost` how much less that is than with the personal model alone, `agreement` the mean cosine of
+    each picture's features to those of the picture that the personal model draws alone. All intervals are over users.
     """
 
     variant: Variant
@@ -91,11 +94,11 @@ class Costs:
 def quickest(points: Sequence[Point], costs: Costs, users: int, speed: float, mbit: float) -> Point:
     """The split with the shortest wait among those that lose nothing that can be told from chance.
 
-    These are the ones whose retrieval is not surely less than that of the personal model alone, and whose kernel distance is
-    not above the upper end of that one's interval.
+    These are the ones whose retrieval is not surely less than that of the personal model alone, whose kernel distance is not
+    above the upper end of that one's interval, and whose pictures are its pictures: they agree to `LIKE` at least.
     """
     alone = next(point for point in points if point.done == 0)
-    fair = [point for point in points if point.lost.low <= 0 and point.kid.mean <= alone.kid.high]
+    fair = [p for p in points if p.lost.low <= 0 and p.kid.mean <= alone.kid.high and p.agreement.mean >= LIKE]
     return min(fair, key=lambda point: costs.wait(point, users, speed, mbit))
 
 
@@ -130,10 +133,10 @@ def points_of(home: Home, federation: Federation, record: RoundRecord, generic: 
     return [
         Point(
             *at,
-            kid=distance({s: np.concatenate([of[c] for c in groups if groups[c] == s]) for s in real}, real, federation.seed),
+            kid=distance(of, groups, real, federation.seed),
             retrieval=statistics.fmean(right[at]),
             lost=paired(right[ALONE], right[at], seed=federation.seed),
-            agreement=bootstrap([value for c in groups for value in agreement(of[c], features[ALONE][c], real)], seed=federation.seed),
+            agreement=bootstrap([statistics.fmean(agreement(of[c], features[ALONE][c], real)) for c in groups], seed=federation.seed),
         )
         for at, of in features.items()
     ]

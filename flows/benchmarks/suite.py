@@ -28,10 +28,10 @@ class Suite:
         found = table.find(method.name, seed, key)
         if found is None or (assess and found.quality is None):
             records = run_cell(self.home, method, seed)
-            store, name = self.home.server(), run_name(method, seed)
+            store, name = self.home.server(), run_name(method, seed, key)
             found = found or measured(method.name, method.question, seed, key, records, [computing(store, name, r) for r in records])
             if assess:
-                found = replace(found, quality=quality(self.home, bound(self.home.server(), run_name(method, seed)), records[-1]))
+                found = replace(found, quality=quality(self.home, bound(store, name), records[-1]))
             table.add(found)
         return found
 

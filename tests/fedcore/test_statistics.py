@@ -45,27 +45,19 @@ def test_the_kernel_distance_is_its_definition_summed_pair_by_pair() -> None:
         return float(np.mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j]))
 
     want = within(made) + within(real) - 2 * np.mean([kernel(a, b) for a in made for b in real])
-    assert kernel_distance(made, real, seed=0).mean == pytest.approx(want)
+    assert kernel_distance(made, real) == pytest.approx(want)
 
 
-def test_the_interval_of_a_kernel_distance_is_as_wide_as_other_draws_scatter() -> None:
-    draw = np.random.default_rng(2)
-    found = [kernel_distance(draw.normal(0.8, size=(60, 4)), draw.normal(size=(60, 4)), seed=0) for _ in range(200)]
-    assert np.mean([(f.high - f.mean) / 1.96 for f in found]) == pytest.approx(np.std([f.mean for f in found]), rel=0.2)
-
-
-def test_equal_laws_are_at_distance_nought_and_the_interval_says_so() -> None:
+def test_equal_laws_are_at_distance_nought_on_average() -> None:
     draw = np.random.default_rng(4)
-    found = [kernel_distance(draw.normal(size=(60, 4)), draw.normal(size=(60, 4)), seed=0) for _ in range(200)]
-    means = np.array([f.mean for f in found])
-    assert abs(means.mean()) < 4 * means.std() / 200**0.5
-    assert np.mean([f.low <= 0 <= f.high for f in found]) > 0.95
+    found = np.array([kernel_distance(draw.normal(size=(12, 4)), draw.normal(size=(60, 4))) for _ in range(400)])
+    assert abs(found.mean()) < 4 * found.std() / 400**0.5
 
 
 def test_pictures_of_another_kind_are_farther_away() -> None:
     draw = np.random.default_rng(3)
     real = draw.normal(size=(40, 4))
-    near, far = (kernel_distance(draw.normal(shift, size=(40, 4)), real, seed=0) for shift in (0.2, 1.0))
-    assert near.high < far.low
-    with pytest.raises(ValueError, match="four pictures"):
-        kernel_distance(real[:3], real, seed=0)
+    near, far = (kernel_distance(draw.normal(shift, size=(40, 4)), real) for shift in (0.2, 1.0))
+    assert near < far
+    with pytest.raises(ValueError, match="two pictures"):
+        kernel_distance(real[:1], real)

@@ -144,7 +144,7 @@ def test_every_method_of_the_benchmark_is_a_federation_that_can_be_run() -> None
     every = {*METHODS.values(), CENTRAL, *(method for of in SENSITIVITY.values() for method in of.values())}
     names = set()
     for method in every:
-        made = read_federation(Path("federations/benchmark.yaml"), list(method.settings), run_name(method, 0))
+        made = read_federation(Path("federations/benchmark.yaml"), list(method.settings), run_name(method, 0, "0" * 32))
         assert len(made.clients) >= 40
         names.add(made.name)
     assert len(names) == len(every)

@@ -21,6 +21,7 @@ from fedcore.evaluation import heldout_losses
 from fedcore.injection import initial, target_shapes
 from fedcore.pretraining.captions import STYLE_WORDS
 from fedcore.prompts import encode
+from fedcore.statistics import bootstrap, kernel_distance
 from fedcore.training import Examples
 from flows.benchmarks.quality import distance, similarity, speaker
 from tasks._stage import commit
@@ -36,14 +37,16 @@ def test_the_cluster_that_speaks_for_a_style_is_where_most_of_its_clients_are() 
     assert (speaker(made, "x"), speaker(made, "y"), speaker(made, "nobody's")) == (0, 1, 0)
 
 
-def test_the_distance_is_the_mean_over_styles_and_its_interval_that_of_a_mean() -> None:
+def test_the_distance_is_that_of_each_user_from_its_own_style_and_the_interval_is_over_users() -> None:
+    """However many pictures a user has drawn: what scatters from user to user is not known better by more of them."""
     draw = np.random.default_rng(0)
-    real = {style: draw.normal(size=(30, 4)) for style in "ab"}
-    near, far = {"a": draw.normal(size=(30, 4))}, {"b": draw.normal(2.0, size=(30, 4))}
-    one, two, both = distance(near, real, 0), distance(far, real, 0), distance(near | far, real, 0)
-    assert both.mean == pytest.approx((one.mean + two.mean) / 2)
-    assert both.high - both.mean == pytest.approx(((one.high - one.mean) ** 2 + (two.high - two.mean) ** 2) ** 0.5 / 2)
-    assert one.high < two.low
+    real = {"a": draw.normal(size=(30, 4)), "b": draw.normal(5.0, size=(30, 4))}
+    users = {f"u{i}": "ab"[i % 2] for i in range(6)}
+    made = {u: draw.normal(5.0 * (style == "b") + i / 3, size=(200, 4)) for i, (u, style) in enumerate(users.items())}
+    each = [kernel_distance(made[u], real[style]) for u, style in users.items()]
+    found = distance(made, users, real, 0)
+    assert found == bootstrap(each, seed=0)
+    assert found.high - found.low > np.std(each)
 
 
 def test_a_hybrid_counts_as_much_as_the_style_it_resembles_less() -> None:

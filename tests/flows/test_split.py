@@ -37,6 +37,8 @@ def test_the_quickest_split_depends_on_device_and_link_and_on_what_is_lost() -> 
     assert quickest(lossy, COSTS, 1, 0.1, 100).done == 10
     distant = [replace(p, kid=Interval(0.61, 0.5, 0.7)) if p.done > 2 else p for p in own]
     assert quickest(distant, COSTS, 1, 0.1, 100).done == 2
+    others = [replace(p, agreement=Interval(0.8, 0.7, 0.95)) if p.done > 5 else p for p in own]
+    assert quickest(others, COSTS, 1, 0.1, 100).done == 5
 
 
 def test_the_table_has_a_line_for_every_split() -> None:
