@@ -27,6 +27,10 @@ from fedcore.schedulers import remembered_like
 
 FORMAT: Literal[2] = 2
 KEY = "fedcore"
+MOST_GENERIC = 1000
+"""Characters of what a server draws towards."""
+MOST_BYTES = 2**28
+"""Of a file: far more than any base's encoded prompt, or one picture's latents with all that a scheduler remembers."""
 
 
 class _Course(BaseModel):
@@ -54,7 +58,7 @@ class _About(BaseModel):
     seed: int
     early: Annotated[str, Field(max_length=64)]
     cluster: int | None
-    generic: Annotated[str, Field(max_length=1000)] | None
+    generic: Annotated[str, Field(max_length=MOST_GENERIC)] | None
     values: str
 
 
@@ -157,6 +161,8 @@ def _digest(about: Mapping[str, object], values: Mapping[str, Tensor]) -> str:
 
 def _read(path: Path, kind: str, base: Base) -> tuple[_About, dict[str, Tensor]]:
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise HandoverRefused(f"has {size:,} bytes, more than any {kind} here; ask for it again", at=path)
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY, "")
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 safetensors has no iterator

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from fedcore.adapters import Adapter, Layer, fresh_rows, summed
+from fedcore.adapters import Adapter, Layer, begun_with, fresh_rows, summed
 from fedcore.training import Settings
 
 Method = Literal["last", "mixture", "ditto", "dual"]
@@ -42,11 +42,12 @@ class Personal:
 
 
 def beginning(plan: Plan, sent: Adapter, shared: Adapter, own: Adapter | None, beside: Sequence[Adapter], *, seed: int) -> Personal:
-    """How a personal training begins; `own` is the personal adapter of an earlier round.
+    """How a personal training begins; `own` is the personal adapter of an earlier round, when the client's rank may have been another.
 
     `ditto` (arXiv 2012.04221): the own adapter, at first what was sent, goes on with `λ/2 ‖v − w‖²` to what was sent, w.
     `dual` (FedDPA, arXiv 2403.19211): a fresh adapter of its own learns what the shared one, frozen beside it, does not tell.
     """
+    own = None if own is None else begun_with(own, sent, seed=seed)
     if plan.method == "ditto":
         return Personal(own or sent, summed(beside) if beside else None, sent)
     if own is None:

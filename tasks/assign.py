@@ -1,4 +1,4 @@
-"""Assign: a client that was not in the round before starts from the adapter of the cluster that its wish is nearest to."""
+"""Assign: who was never in a cluster, or whose cluster is gone, starts from the adapter of the one that its wish is nearest to."""
 
 from typing import ClassVar
 

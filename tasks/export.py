@@ -85,7 +85,7 @@ def export(home: Home, name: str, *, client: str | None, cluster: int | None, ki
         if client is not None or cluster is not None:
             _write(personal(record, client) if client is not None else of_cluster(record, cluster or 0), base, kind, made)
         else:
-            _write_bank(home, record, base, kind, made, out)
+            write_bank(home, record, base, kind, made, out)
         if out.exists():
             out.rmdir()
         shutil.move(made, out)
@@ -100,10 +100,13 @@ def _write(model: Model, base: str, kind: str, folder: Path) -> None:
     FORMATS[kind](small, made_for(base, base_folder(base), small), folder)
 
 
-def _write_bank(home: Home, record: RoundRecord, base: str, kind: str, folder: Path, out: Path) -> None:
+def write_bank(home: Home, record: RoundRecord, base: str, kind: str, folder: Path, out: Path) -> None:
+    """Every cluster's adapter that somebody is in, where its wishes lie, and an example that opens them from `out`."""
     about: dict[str, Any] = json.loads(home.server().get(record.bank))
     clusters = {}
     for i, cluster in sorted(record.clusters.items()):
+        if not cluster.members:
+            continue  # nobody learns there any more, and nobody is routed there
         (folder / f"cluster-{i}").mkdir()
         _write(of_cluster(record, i), base, kind, folder / f"cluster-{i}")
         clusters[str(i)] = {"centroid": about["centroids"][str(i)], "rank": cluster.rank, "sha256": cluster.adapter.sha256}

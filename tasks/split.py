@@ -65,15 +65,18 @@ def begin(
     All are checked before anything is drawn.
 
     Raises:
-        InputError: no such run or cluster, none at all, two requests of one name, or more steps than a request has.
+        InputError: no such run or cluster, none at all, two requests of one name, more steps than a request has, or more in
+            `generic` than a prompt may hold.
         HandoverRefused: a request that cannot be used.
     """
     import torch
 
-    from data.handover import Handover, write_handover
+    from data.handover import MOST_GENERIC, Handover, write_handover
     from fedcore import sampling
     from fedcore.prompts import encode
 
+    if len(generic) > MOST_GENERIC:
+        raise InputError(f"--generic has {len(generic):,} characters; give at most {MOST_GENERIC:,}")
     record = last_round(home, name)
     if cluster is not None:
         of_cluster(record, cluster)

@@ -107,15 +107,25 @@ def _layers(file: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, float
 
 
 def _alpha(file: str, name: str, rank: int, alphas: Mapping[str, float], about: Mapping[str, Any]) -> float:
-    """A layer's alpha: by its name, by the pattern of PEFT's that fits it, or the common one."""
-    from peft.utils.other import get_pattern_key
+    """A layer's alpha: by its name, by the first of PEFT's patterns that fits it, or the common one.
 
+    PEFT runs these as regular expressions; a stranger's may take forever, so names and ends of names are all that is read.
+    """
     patterns = about.get("alpha_pattern") or {}
+    if odd := [pattern for pattern in patterns if not PLAIN.fullmatch(str(pattern))]:
+        raise AdapterRefused(f"{file}: alpha_pattern {odd[0][:60]!a} is no name of a layer, nor the end of one; write the names out")
     try:
-        common = about.get("lora_alpha", rank)
-        return float(alphas[name] if name in alphas else patterns.get(get_pattern_key(list(patterns), name), common))
-    except (TypeError, ValueError, AttributeError, re.error):
+        fits = (alpha for pattern, alpha in patterns.items() if _ends(name, pattern))
+        return float(alphas[name] if name in alphas else next(fits, about.get("lora_alpha", rank)))
+    except (TypeError, ValueError, AttributeError):
         raise AdapterRefused(f"{file}: the alpha of layer {name} is no number") from None
+
+
+PLAIN = re.compile(r"\^?[\w.-]+")
+
+
+def _ends(name: str, pattern: str) -> bool:
+    return name == pattern[1:] if pattern.startswith("^") else f".{name}".endswith(f".{pattern}")
 
 
 def _line(error: Exception) -> str:

@@ -115,9 +115,10 @@ def hdbscan(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: 
     """HDBSCAN: dense regions of at least `min_size` (2) clients; who lies in none joins the nearest one's mean."""
     from sklearn.cluster import HDBSCAN
 
-    if len(vectors) < 3:
+    least = max(2, min_size)
+    if len(vectors) < max(3, least):
         return np.zeros(len(vectors), dtype=np.int64)
-    found: Labels = HDBSCAN(min_cluster_size=max(2, min_size), copy=True).fit_predict(vectors).astype(np.int64)
+    found: Labels = HDBSCAN(min_cluster_size=least, copy=True).fit_predict(vectors).astype(np.int64)
     dense = sorted({int(label) for label in found} - {-1})
     if not dense:
         return np.zeros(len(vectors), dtype=np.int64)

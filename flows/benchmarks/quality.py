@@ -91,7 +91,7 @@ def speaker(record: RoundRecord, style: str) -> int:
 
 
 def real_features(styles: Sequence[str] = USERS) -> "dict[str, Features]":
-    """Features of the drawings of each style that no client of the benchmark and no network was trained on.
+    """Features of the drawings of each style that no client of the benchmark was trained on, nor the network that tells the features.
 
     Raises:
         InputError: the pack has no such style.

@@ -29,11 +29,12 @@ def statements(file: Path, federation: Federation, paraphrases: Path) -> Iterato
     side of a simulation, since it reads what clients are.
 
     Raises:
-        ConfigError: the file is missing or is no list of sets that name every client.
+        ConfigError: the file is missing or is no list of sets that name every client, or the federation's method of clustering
+            looks at no wishes.
     """
     from sklearn.metrics import adjusted_rand_score
 
-    from fedcore.clustering import cluster
+    from fedcore.clustering import CLUSTERINGS, cluster
     from fedcore.prompts import requirement
 
     try:
@@ -43,14 +44,16 @@ def statements(file: Path, federation: Federation, paraphrases: Path) -> Iterato
     for number, by_client in enumerate(sets, 1):
         if missing := sorted(set(federation.clients) - set(by_client)):
             raise ConfigError(f"{paraphrases}: set {number} has no statement for client '{missing[0]}'")
+    want = federation.clustering
+    if want.method not in CLUSTERINGS or want.method == "alone":
+        raise ConfigError(f"clustering.method: {want.method} looks at no wishes; choose another one")
     base = load_base(federation.base)
     clients = {c: load_client(c, client_folder(file)) for c in federation.clients}
     prompts = {c: [row.prompt for row in client.rows if row.split == "train"] for c, client in clients.items()}
-    want = federation.clustering
     for number, by_client in enumerate(sets, 1):
         vectors = {c: requirement(base, by_client[c], prompts[c]).double().numpy() for c in federation.clients}
         k = None if want.k == "auto" else want.k
-        found = cluster(vectors, k=k, most=want.most, min_size=want.min_size, seed=federation.seed)
+        found = cluster(vectors, k=k, most=want.most, min_size=want.min_size, seed=federation.seed, method=want.method)
         home = {c: i for i, members in found.members.items() for c in members}
         ari = float(adjusted_rand_score([clients[c].group or "" for c in federation.clients], [home[c] for c in federation.clients]))
         yield number, len(found.members), ari

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from data.handover import Handover, Request, read_handover, read_request, write_handover, write_request
+from data.handover import MOST_BYTES, Handover, Request, read_handover, read_request, write_handover, write_request
 from fedcore.base import BaseModel
 from fedcore.errors import HandoverRefused
 from fedcore.prompts import encode
@@ -130,6 +130,14 @@ def test_what_a_stranger_wrote_is_refused_where_it_does_not_fit(
     with pytest.raises(HandoverRefused) as refused:
         read_handover(tmp_path / "x", base)
     assert reason in str(refused.value)
+
+
+def test_a_file_that_is_far_too_large_is_not_read(base: BaseModel, tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    for read in (read_request, read_handover):
+        with pytest.raises(HandoverRefused, match="has 268,435,457 bytes, more than any"):
+            read(tmp_path / "x", base)
 
 
 def test_a_request_of_the_wrong_shape_is_refused(base: BaseModel, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
-from data.home import Home
+from data.home import HOME, Home
 from data.records import rounds
 from fedcore.adapters import from_bytes
+from tasks.export import write_bank
 from tests.e2e.conftest import CANARY, CLIENTS, Ran, World
 from tests.tiny import dense
 
@@ -98,6 +99,19 @@ def test_the_whole_bank_opens_with_the_example_that_lies_beside_it(
     record = rounds(Home(world.home).server(), "demo")[-1]
     assert {int(c): about["sha256"] for c, about in bank["clusters"].items()} == {c: x.adapter.sha256 for c, x in record.clusters.items()}
     assert all(len(about["centroid"]) == 16 for about in bank["clusters"].values())
+
+
+def test_the_bank_holds_no_cluster_that_nobody_is_in(
+    ran: Ran, world: World, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `generate --auto` sends nobody there."""
+    monkeypatch.setenv(HOME, str(world.home))
+    home = Home(world.home)
+    record = rounds(home.server(), "demo")[-1]
+    left = {i: cluster.model_copy(update={"members": []}) if i == 0 else cluster for i, cluster in record.clusters.items()}
+    write_bank(home, record.model_copy(update={"clusters": left}), str(base_folder), "peft", tmp_path, tmp_path)
+    assert set(json.loads((tmp_path / "bank.json").read_text())["clusters"]) == {str(i) for i in record.clusters} - {"0"}
+    assert not (tmp_path / "cluster-0").exists()
 
 
 def test_a_client_s_export_is_its_personal_model(ran: Ran, world: World, base_folder: Path, tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ def test_what_cannot_be_begun_is_refused_before_anything_is_drawn(home: Home, tm
     for requests, done, reason in (([one, twin], 2, "same name"), ([one, other], 6, "6 of 5 steps cannot be done here; give 1 to 5")):
         with pytest.raises(InputError, match=reason):
             begin(home, "demo", requests, cluster=0, done=done, generic="", out=tmp_path / "none", on_step=silent)
+    with pytest.raises(InputError, match="--generic has 1,001 characters; give at most 1,000"):
+        begin(home, "demo", [one], cluster=0, done=2, generic="x" * 1001, out=tmp_path / "none", on_step=silent)
     with pytest.raises(InputError, match="there is no cluster 9"):
         begin(home, "demo", [one], cluster=9, done=2, generic="", out=tmp_path / "none", on_step=silent)
     assert not (tmp_path / "none").exists()

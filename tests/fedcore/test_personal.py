@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedcore.adapters import Adapter
+from fedcore.adapters import Adapter, check
 from fedcore.config import PersonalConfig
 from fedcore.personal import SHARES, beginning, best_share, settings_of
 from fedcore.training import Settings
@@ -32,6 +32,18 @@ def test_the_dual_adapter_begins_without_update_beside_the_shared_one() -> None:
     again: Adapter = beginning(PersonalConfig(method="dual"), SENT, SHARED, None, [TAIL], seed=3).start
     assert all(torch.equal(again[n].a, first.start[n].a) for n in SHAPES)
     assert beginning(PersonalConfig(method="dual"), SENT, SHARED, OWN, [], seed=3).start == OWN
+
+
+@pytest.mark.parametrize("method", ["ditto", "dual"])
+def test_who_changed_to_another_device_goes_on_with_its_own_adapter_at_its_new_rank(method: str) -> None:
+    larger, smaller = random_adapter(SHAPES, 4, "sent"), random_adapter(SHAPES, 1, "sent")
+    for sent in (larger, smaller):
+        start = beginning(PersonalConfig(method=method), sent, sent, OWN, [], seed=0).start  # type: ignore[arg-type]
+        check(start, sent)
+        assert all(float(torch.sum(dense(start[n]) * dense(OWN[n]))) > 0.5 * float(torch.sum(dense(start[n]) ** 2)) > 0 for n in SHAPES)
+    start = beginning(PersonalConfig(method=method), larger, larger, OWN, [], seed=0).start  # type: ignore[arg-type]
+    for name in SHAPES:
+        torch.testing.assert_close(dense(start[name]), dense(OWN[name]))
 
 
 @pytest.mark.parametrize(("method", "prox"), [("ditto", 0.3), ("dual", 0.0)])

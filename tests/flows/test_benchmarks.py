@@ -1,11 +1,16 @@
 """The benchmarks' arithmetic."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.federations import read_federation
+from fedcore.errors import ConfigError
 from flows.benchmarks.clustering import GROUPS, grouping
 from flows.benchmarks.overhead import Cost, covered
+from flows.benchmarks.statements import statements
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda s: (s[0], s[0] + s[1])), max_size=12)
 
@@ -25,3 +30,12 @@ def test_hidden_groups_are_found_among_many() -> None:
     assert (made.clients, made.clusters) == (3000, GROUPS)
     assert made.ari > 0.99
     assert 0 < made.before <= made.peak
+
+
+def test_wishes_are_grouped_as_the_federation_says() -> None:
+    """No cluster can have thirteen of the demo's twelve users, and whoever is alone needs no wish."""
+    file, words = Path("federations/demo.yaml"), Path("federations/paraphrases.yaml")
+    (_, clusters, ari), *_ = statements(file, read_federation(file, ["clustering.method=hdbscan", "clustering.min_size=13"], None), words)
+    assert (clusters, ari) == (1, 0.0)
+    with pytest.raises(ConfigError, match=r"clustering\.method: alone looks at no wishes"):
+        next(statements(file, read_federation(file, ["clustering.method=alone", "interaction.method=none"], None), words))

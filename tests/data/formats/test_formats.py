@@ -236,6 +236,22 @@ def test_files_that_are_no_adapter_are_refused_in_one_line(both: Both, tmp_path:
     assert "\n" not in str(refused.value)
 
 
+def test_peft_s_patterns_of_alpha_are_names_or_their_ends_and_no_others_are_run(both: Both, tmp_path: Path) -> None:
+    """A pattern such as the last one takes a regular expression's engine longer than a life."""
+    made = adapter(both.base)
+    folder, config = written(both, made, "peft", tmp_path), tmp_path / "adapter_config.json"
+    first, *others = sorted(made)
+    end = first.rsplit(".", 1)[-1]
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"lora_alpha": 2, "alpha_pattern": {f"^{first}": 6, end: 12}}))
+    found = read_adapter(folder, both.base.family)
+    want = {name: (6 if name == first else 12 if name.endswith(f".{end}") else 2) / made[name].rank for name in made}
+    assert {name: layer.scale for name, layer in found.items()} == want
+    assert set(want) > {first} and others
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"alpha_pattern": {"(a+)+b": 1}}))
+    with pytest.raises(AdapterRefused, match=r"alpha_pattern '\(a\+\)\+b' is no name"):
+        read_adapter(folder, both.base.family)
+
+
 def test_a_peft_folder_of_another_kind_is_refused(both: Both, tmp_path: Path) -> None:
     folder = written(both, adapter(both.base), "peft", tmp_path)
     config = tmp_path / "adapter_config.json"

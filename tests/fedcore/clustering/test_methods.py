@@ -43,6 +43,12 @@ def test_one_or_two_clients_are_grouped_too(method: str, clients: int) -> None:
     assert [len(m) for m in found.members.values()] == [clients]
 
 
+@pytest.mark.parametrize("method", GROUPED)
+def test_fewer_clients_than_a_cluster_must_have_are_one(method: str) -> None:
+    found = cluster(wishes(planted(1)), k=None, most=8, min_size=9, seed=0, method=method)
+    assert [len(m) for m in found.members.values()] == [4]
+
+
 def test_alone_everybody_is_a_cluster_and_keeps_its_id() -> None:
     first = cluster(wishes(planted(2)), k=None, most=2, min_size=5, seed=0, method="alone")
     assert first.members == {i: [f"c{i:03}"] for i in range(8)}
