@@ -1,8 +1,11 @@
 """A tiny federation, run once per test session by the command line, as a user would."""
 
+import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 import yaml
 
 from data.emoji.pack import drawings
+from data.home import HOME
 from data.tables import write_table
 from tests.e2e.servers import clean_environment, prefect_server
 
@@ -54,6 +58,18 @@ class World:
         command = [sys.executable, "-m", "flows.cli", *arguments]
         done = subprocess.run(command, env=values, capture_output=True, text=True, timeout=600, check=False)
         return Ran(done.returncode, done.stdout + done.stderr)
+
+    def command(self, *arguments: str) -> Ran:
+        """The same, in this process: for what runs no flow, seconds less."""
+        from flows.cli import main
+
+        told = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(told):
+            patch.setattr(os, "environ", os.environ.copy() | {HOME: str(self.home)})
+            patch.setattr(sys, "argv", ["fedcore", *arguments])
+            with pytest.raises(SystemExit) as done:
+                main()
+        return Ran(int(done.value.code or 0), told.getvalue())
 
 
 def write_world(root: Path, base: Path, clients: Mapping[str, tuple[str, str]] = CLIENTS) -> World:

@@ -27,7 +27,7 @@ def told(picture: Path) -> dict[str, object]:
 
 
 def draw(world: World, out: Path, *arguments: str) -> Path:
-    made = world.fedcore("generate", "demo", "--steps", "3", "--out", str(out), "--prompt", f"a {CANARY}", *arguments)
+    made = world.command("generate", "demo", "--steps", "3", "--out", str(out), "--prompt", f"a {CANARY}", *arguments)
     assert made.code == 0, made.output
     return out
 
@@ -65,7 +65,7 @@ def test_pictures_say_what_they_were_made_with_but_not_the_prompt(ran: Ran, worl
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(ran: Ran, world: World, tmp_path: Path, arguments: list[str], reason: str) -> None:
-    made = world.fedcore("generate", "demo", "--prompt", "x", "--out", str(tmp_path / "no.png"), *arguments)
+    made = world.command("generate", "demo", "--prompt", "x", "--out", str(tmp_path / "no.png"), *arguments)
     assert made.code == 2
     assert re.search(reason, made.output)
     assert made.output.strip().count("\n") == 0
@@ -75,7 +75,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(ran: Ran, world: World, tmp
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_drawn(ran: Ran, world: World, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out, reason in ((tmp_path, "is a folder; name a file"), (tmp_path / "file" / "x.png", "cannot be written")):
-        made = world.fedcore("generate", "demo", "--prompt", "x", "--steps", "1", "--out", str(out))
+        made = world.command("generate", "demo", "--prompt", "x", "--steps", "1", "--out", str(out))
         assert (made.code, reason in made.output) == (2, True), made.output
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -86,7 +86,7 @@ def test_the_whole_bank_opens_with_the_example_that_lies_beside_it(
     """The README's ten lines, run as they stand, but for fewer steps."""
     monkeypatch.chdir(tmp_path)
     for kind in ("diffusers", "peft", "kohya"):
-        made = world.fedcore("export", "demo", "--global", "--format", kind, "--out", str(tmp_path / kind))
+        made = world.command("export", "demo", "--global", "--format", kind, "--out", str(tmp_path / kind))
         assert made.code == 0, made.output
         (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / kind / "README.md").read_text(), re.DOTALL)
         with warnings.catch_warnings():
@@ -134,7 +134,7 @@ def test_a_client_s_export_is_its_personal_model(ran: Ran, world: World, base_fo
 def test_a_newcomer_gets_the_adapter_of_the_cluster_that_its_wish_is_nearest_to(ran: Ran, world: World, tmp_path: Path) -> None:
     record = rounds(Home(world.home).server(), "demo")[-1]
     for client, (_, wish) in CLIENTS.items():
-        made = world.fedcore("export", "demo", "--wish", f"{wish}, {CANARY}", "--format", "kohya", "--out", str(tmp_path / client))
+        made = world.command("export", "demo", "--wish", f"{wish}, {CANARY}", "--format", "kohya", "--out", str(tmp_path / client))
         assert f"the wish is nearest to those of cluster {record.clients[client].cluster}" in made.output
         about = load_file(tmp_path / client / "lora.safetensors")
         home = record.clients[client].cluster
@@ -156,6 +156,6 @@ def test_an_export_overwrites_nothing(ran: Ran, world: World, tmp_path: Path) ->
         (["--cluster", "0", "--format", "onnx", "--out", str(tmp_path / "new")], "there is no format 'onnx'"),
         (["--out", str(tmp_path / "new")], "give one of --client, --cluster, --wish and --global"),
     ):
-        made = world.fedcore("export", "demo", *arguments)
+        made = world.command("export", "demo", *arguments)
         assert (made.code, reason in made.output) == (2, True), made.output
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]

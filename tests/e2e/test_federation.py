@@ -34,7 +34,7 @@ def test_a_federation_runs_and_shows_its_table(ran: Ran) -> None:
 
 
 def test_results_have_the_documented_shape(ran: Ran, world: World) -> None:
-    shown = world.fedcore("results", "demo", "--json")
+    shown = world.command("results", "demo", "--json")
     made = json.loads(shown.output)
     assert made == json.loads(json.dumps(results(world)))
     assert set(made) == {"name", "state", "config", "rounds", "clients", "clusters", "summary", "artifacts"}
@@ -145,7 +145,7 @@ def test_a_server_that_was_not_prepared_is_told_in_one_line(world: World, server
 
 
 def test_the_same_name_with_another_configuration_is_refused(ran: Ran, world: World) -> None:
-    other = world.fedcore("run", str(world.file), "--set", "training.lr=0.5")
+    other = world.command("run", str(world.file), "--set", "training.lr=0.5")
     assert other.code == 2
     assert "training.lr: 0.001 → 0.5" in other.output
     assert "--name" in other.output

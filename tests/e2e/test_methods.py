@@ -71,7 +71,7 @@ def test_a_personal_model_of_several_parts_is_what_its_client_draws_with(
     before = {c: who.personal for c, who in first.clients.items()}
     assert all(who.personal != before[c] for c, who in second.clients.items())
     out = tmp_path / "cat.png"
-    drawn = mixed_world.fedcore("generate", "one", "--client", "c01", "--prompt", "a cat", "--steps", "2", "--out", str(out))
+    drawn = mixed_world.command("generate", "one", "--client", "c01", "--prompt", "a cat", "--steps", "2", "--out", str(out))
     assert drawn.code == 0, drawn.output
     assert out.exists()
 
@@ -131,7 +131,7 @@ def test_a_mixture_is_no_worse_on_its_tuning_pictures_than_its_cluster_s_adapter
     shares = {who.share for who in together["two"][-1].clients.values()}
     assert shares - {1.0}, "a mixture that is none shows nothing"
     out = tmp_path / "cat.png"
-    drawn = mixed_world.fedcore("generate", "two", "--client", "c01", "--prompt", "a cat", "--steps", "2", "--out", str(out))
+    drawn = mixed_world.command("generate", "two", "--client", "c01", "--prompt", "a cat", "--steps", "2", "--out", str(out))
     assert (drawn.code, out.exists()) == (0, True), drawn.output
 
 
