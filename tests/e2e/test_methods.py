@@ -150,6 +150,7 @@ def test_who_is_not_asked_keeps_what_it_had(mixed_world: World, server: dict[str
     assert second.clusters[joined].adapter != first.clusters[joined].adapter
 
 
+@pytest.mark.slow
 def test_a_run_can_begin_where_another_ended(together: dict[str, list[RoundRecord]], mixed_world: World, server: dict[str, str]) -> None:
     last = together["one"][-1].clusters
     number = min(last)
