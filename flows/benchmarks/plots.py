@@ -75,7 +75,7 @@ def splits(points: Sequence[Point], costs: Costs, out: Path) -> None:
     for variant, told in VARIANTS.items():
         of = [*alone, *(point for point in points if point.variant == variant and point.done)]
         at = [point.done for point in of]
-        for axis, intervals in ((kid, [point.kid for point in of]), (like, [point.agreement for point in of])):
+        for axis, intervals in ((kid, [point.farther for point in of]), (like, [point.agreement for point in of])):
             axis.plot(at, [i.mean for i in intervals], marker="o", markersize=4, label=told)
             axis.fill_between(at, [i.low for i in intervals], [i.high for i in intervals], alpha=0.15)
         right.plot(at, [100 * point.retrieval for point in of], marker="o", markersize=4, label=told)
@@ -85,7 +85,12 @@ def splits(points: Sequence[Point], costs: Costs, out: Path) -> None:
     cost.plot(done, [costs.device(n) for n in done], "k--", label="device as fast")
     for axis, title in zip(
         figure.axes,
-        ("kernel distance", "in the user's style, %", "agreement with the personal model", "seconds for each user"),
+        (
+            "kernel distance, to the personal model's",
+            "in the user's style, %",
+            "agreement with the personal model",
+            "seconds for each user",
+        ),
         strict=True,
     ):
         axis.set_title(title, fontsize=10)

@@ -78,7 +78,7 @@ def quality(home: Home, federation: Federation, record: RoundRecord) -> Quality:
     return Quality(
         other_subjects=_mean([m.record["style"] for m in assessments.values()]),
         base_styles=_mean([m.record["plain"] for m in assessments.values()]),
-        kid=distance(made, clients, real, federation.seed),
+        kid=bootstrap(distances(made, clients, real), seed=federation.seed),
         retrieval=_mean([float(hand == group) for c, group in clients.items() for hand in assessments[c].record["named"]]),
         hybrid=similarity(by_pair, real, federation.seed),
     )
@@ -104,9 +104,9 @@ def real_features(styles: Sequence[str] = USERS) -> "dict[str, Features]":
     return {style: load_features().of(pixels([d.png for d in real])).double().numpy() for style, real in of.items()}
 
 
-def distance(made: "Mapping[str, Features]", styles: Mapping[str, str], real: "Mapping[str, Features]", seed: int) -> Interval:
-    """The mean over users of the kernel distance of what each one's model `made` from the real pictures of its style."""
-    return bootstrap([kernel_distance(made[user], real[styles[user]]) for user in sorted(made)], seed=seed)
+def distances(made: "Mapping[str, Features]", styles: Mapping[str, str], real: "Mapping[str, Features]") -> list[float]:
+    """The kernel distance of what each user's model `made` from the real pictures of its style, in order of their names."""
+    return [kernel_distance(made[user], real[styles[user]]) for user in sorted(made)]
 
 
 def similarity(made: "Mapping[tuple[str, str], Features]", real: "Mapping[str, Features]", seed: int) -> Interval:
