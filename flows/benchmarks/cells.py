@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from data import manifests
 from data.journal import read_journal
@@ -108,7 +109,7 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._cells = {(c.method, c.seed): c for c in _read(path)} if path.exists() else {}
+        self._cells = _by_place(path)
 
     def find(self, method: str, seed: int, key: str) -> Cell | None:
         """A cell, if it was measured, and from the same."""
@@ -116,12 +117,13 @@ class Table:
         return cell if cell is not None and cell.key == key else None
 
     def add(self, cell: Cell) -> None:
-        """Keep a cell at once."""
-        self._cells[cell.method, cell.seed] = cell
-        out = pa.BufferOutputStream()
-        pq.write_table(pa.table(_columns([self._cells[at] for at in sorted(self._cells, key=lambda at: (at[1], at[0]))])), out)
+        """Keep a cell at once, beside what other processes added meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, out.getvalue().to_pybytes())
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            self._cells = _by_place(self.path) | {(cell.method, cell.seed): cell}
+            out = pa.BufferOutputStream()
+            pq.write_table(pa.table(_columns([self._cells[at] for at in sorted(self._cells, key=lambda at: (at[1], at[0]))])), out)
+            write_atomically(self.path, out.getvalue().to_pybytes())
 
 
 VERSION = 1
@@ -156,6 +158,10 @@ def _flat(cell: Cell) -> dict[str, Any]:
         else:
             flat[f.name] = value
     return flat
+
+
+def _by_place(path: Path) -> dict[tuple[str, int], Cell]:
+    return {(c.method, c.seed): c for c in _read(path)} if path.exists() else {}
 
 
 def _read(path: Path) -> Iterator[Cell]:

@@ -48,9 +48,9 @@ class Suite:
             out.append(made)
         return out
 
-    def screen(self, seed: int, names: Sequence[str]) -> list[Cell]:
-        """The methods `names` on one seed: `screening.md`."""
-        cells = self.cells([METHODS[name] for name in names], seed)
+    def screen(self, seed: int) -> list[Cell]:
+        """All methods on one seed: `screening.md`."""
+        cells = self.cells(list(METHODS.values()), seed)
         self._write("screening.md", f"## Every method, seed {seed}\n\n{markdown(cells, cells)}")
         return cells
 

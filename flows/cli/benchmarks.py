@@ -107,7 +107,7 @@ class Part(StrEnum):
 @benchmark.command("methods")
 def benchmark_methods(
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="The first is screened; 0, 1 and 2 by default. Repeatable.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only this method, beside fedavg, which all are set against. Repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this method, set against fedavg; no tables or plots. Repeatable.")] = None,
     part: Annotated[list[Part] | None, typer.Option(help="Only this part; all three by default. Repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables and plots.")] = Path("runs/benchmark"),
 ) -> None:
@@ -117,7 +117,6 @@ def benchmark_methods(
     """
     settings()
     from data.home import Home
-    from flows.benchmarks.comparison import PLAIN
     from flows.benchmarks.methods import METHODS
     from flows.benchmarks.suite import Suite, shortlist
     from flows.temporary_server import temporary_server
@@ -133,13 +132,15 @@ def benchmark_methods(
 
     suite = Suite(Home.current(), out, told)
     with temporary_server():
-        names = list(dict.fromkeys([PLAIN, *only])) if only else list(METHODS)
-        if Part.screen in parts or (Part.shortlist in parts and not only):
-            screened = suite.screen(of[0], names)
-            names = names if only else shortlist(screened)
-        if Part.shortlist in parts:
-            suite.repeat(of, names)
-        if Part.sensitivity in parts and not only:
+        if only:
+            for seed in of:
+                suite.cells([METHODS[name] for name in only], seed, assess=Part.shortlist in parts)
+            return
+        if parts & {Part.screen, Part.shortlist}:
+            screened = suite.screen(of[0])
+            if Part.shortlist in parts:
+                suite.repeat(of, shortlist(screened))
+        if Part.sensitivity in parts:
             suite.vary(of[0])
     console.print(f"wrote tables and plots to {out}")
 

@@ -76,6 +76,10 @@ def test_the_table_keeps_cells_as_they_are_and_finds_only_those_of_the_same_key(
     assert again.find("better", 1, "k") is None
     again.add(replace(BETTER, key="other"))
     assert Table(path).find("better", 0, "k") is None
+    mine, another = Table(path), Table(path)  # two processes
+    mine.add(replace(PLAIN, seed=5))
+    another.add(replace(PLAIN, seed=6))
+    assert all(Table(path).find(PLAIN.method, seed, PLAIN.key) for seed in (0, 5, 6))
 
 
 def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path) -> None:
