@@ -58,13 +58,13 @@ METHODS: dict[str, Method] = {
         {
             "local_slow": (*FEDAVG, "clustering.method=alone", "training.lr=1e-3"),
             "fedavg": (*FEDAVG, "clustering.k=1", *SLOW),
-            "fedavg_mixture": (*FEDAVG, "clustering.k=1", *SLOW, "personal.method=mixture"),
             "one_svd": (*CLUSTERS, "clustering.k=1"),
         },
     ),
     **_asked(
-        "baselines at other rates",
+        "further baselines",
         {
+            "fedavg_mixture": (*FEDAVG, "clustering.k=1", *SLOW, "personal.method=mixture"),
             "local": (*FEDAVG, "clustering.method=alone"),
             "local_slower": (*FEDAVG, "clustering.method=alone", "training.lr=5e-4"),
             "fedavg_fast": (*FEDAVG, "clustering.k=1"),
@@ -152,7 +152,6 @@ CENTRAL = Method("centralised", "baselines", (*FEDAVG, *SLOW, "clustering.method
 ABLATION = {
     "local only, a quarter of the rate": "local_slow",
     "one, averaged factors, slower": "fedavg",
-    "the same, personal mixture": "fedavg_mixture",
     "one, exact mean": "one_svd",
     "+ clusters": "last",
     "+ personal mixture": "mixture",
