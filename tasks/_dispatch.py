@@ -11,6 +11,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from data.home import CLIENTS, HOME, STORE
 from fedcore.base import Device, Precision
 from fedcore.config import Federation
 from fedcore.errors import FedcoreError
@@ -18,6 +19,8 @@ from fedcore.errors import FedcoreError
 log = logging.getLogger("tasks.dispatch")
 _lock = threading.Lock()
 _pool: ProcessPool | None = None
+_places: tuple[str | None, ...] = ()
+"""Whose state, store and client files the pool's processes were started for."""
 
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 """glibc returns and refetches large blocks all the time otherwise; measured in docs/architecture.md."""
@@ -45,10 +48,14 @@ def _begin() -> None:
 
 
 def _started() -> ProcessPool:
-    """The pool, begun on first use."""
-    global _pool  # noqa: PLW0603 the one pool of this process
+    """The pool, begun on first use, and anew where another side is served by now: processes keep the environment they began with."""
+    global _pool, _places  # noqa: PLW0603 the one pool of this process
     with _lock:
+        places = tuple(os.environ.get(name) for name in (HOME, STORE, CLIENTS))
+        if places != _places:
+            _end()
         if _pool is None:
+            _places = places
             os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # scikit-learn's sums depend on it, too
             for name, value in MALLOC.items():
                 os.environ.setdefault(name, value)
@@ -98,12 +105,16 @@ def in_worker(function: Callable[..., Any], *arguments: Any, timeout: float | No
 
 def close() -> None:
     """End the worker processes."""
-    global _pool  # noqa: PLW0603
     with _lock:
-        if _pool is not None:
-            _pool.close()
-            with suppress(TimeoutError):  # something is still computed that nobody waits for any more
-                _pool.join(timeout=10)
-            _pool.stop()
-            _pool.join()
-            _pool = None
+        _end()
+
+
+def _end() -> None:
+    global _pool  # noqa: PLW0603
+    if _pool is not None:
+        _pool.close()
+        with suppress(TimeoutError):  # something is still computed that nobody waits for any more
+            _pool.join(timeout=10)
+        _pool.stop()
+        _pool.join()
+        _pool = None

@@ -1,6 +1,7 @@
 """What the benchmark's cells come to: each set against plain federated LoRA of the same seed, in tables."""
 
 from collections.abc import Sequence
+from math import isclose
 
 from fedcore.statistics import Interval, paired
 from flows.benchmarks.cells import Cell
@@ -10,7 +11,13 @@ PLAIN = "fedavg"
 
 
 def difference(cell: Cell, plain: Cell) -> Interval:
-    """The personal loss minus that of `plain`, client by client, of those that both have."""
+    """The personal loss minus that of `plain`, client by client, of those that both have.
+
+    Raises:
+        ValueError: the same clients' pictures were others: the base itself has another loss on them.
+    """
+    if cell.clients == plain.clients and not isclose(cell.base, plain.base, rel_tol=1e-6):
+        raise ValueError(f"{cell.method} and {plain.method} of seed {cell.seed} were measured on other pictures")
     mine, theirs = dict(zip(cell.clients, cell.losses, strict=True)), dict(zip(plain.clients, plain.losses, strict=True))
     both = sorted(set(mine) & set(theirs))
     return paired([mine[c] for c in both], [theirs[c] for c in both], seed=cell.seed)

@@ -59,6 +59,11 @@ def test_a_cell_says_how_far_and_how_soon() -> None:
     assert (BETTER.clusters, BETTER.ari, BETTER.aggregation_error, sum(BETTER.seconds)) == (2, 1.0, pytest.approx(0.2), 9.0)
 
 
+def test_losses_on_other_pictures_are_not_set_against_each_other() -> None:
+    with pytest.raises(ValueError, match="better and fedavg of seed 0 were measured on other pictures"):
+        difference(replace(BETTER, base=BETTER.base + 0.01), PLAIN)
+
+
 def test_tables_hold_every_cell_best_first() -> None:
     lines = [line for line in markdown([PLAIN, BETTER], [PLAIN]).splitlines() if line.startswith("| `")]
     assert [line.split("`")[1] for line in lines] == ["better", "fedavg"]
