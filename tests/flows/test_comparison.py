@@ -15,7 +15,7 @@ from flows.benchmarks.comparison import best, difference, markdown, qualities, r
 from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, cell_key, prepare, run_name
 from flows.benchmarks.plots import bars, draw, points, sensitivities
 from flows.benchmarks.quality import Quality
-from flows.benchmarks.suite import shortlist
+from flows.benchmarks.suite import Suite, shortlist
 from flows.display import curve
 
 REF = Ref(uri="blobs/00/00", sha256="0" * 64, kind="x", bytes=1)
@@ -97,6 +97,20 @@ def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path) ->
     table = client_folder(prepare(home, 0)) / "b01.parquet"
     table.write_bytes((client_folder(prepare(home, 1)) / "b01.parquet").read_bytes())
     assert cell_key(home, mixture, 0) not in keys
+    assert cell_key(home, CENTRAL, 0) != cell_key(home, replace(CENTRAL, name="without the pooled part"), 0)
+    assert run_name(mixture, 0, "0" * 32) != run_name(mixture, 0, "1" * 32)
+
+
+def test_what_the_table_holds_is_put_together_without_computing(tmp_path: Path) -> None:
+    """A cell that is looked for by another key, or under another question, would begin to compute, and fail without a server."""
+    home, told = Home(tmp_path), list[str]()
+    varied = [method for of in SENSITIVITY.values() for method in of.values()]
+    for method in {m.name: m for m in (METHODS["fedavg"], *varied)}.values():
+        Table(tmp_path / "cells.parquet").add(replace(PLAIN, method=method.name, question=method.question, key=cell_key(home, method, 0)))
+    Suite(home, tmp_path, told.append).vary(0)
+    sections = (tmp_path / "sensitivity.md").read_text().split("### ")[1:]
+    assert {s.splitlines()[0].lower(): s.count("| `") for s in sections} == {title.lower(): len(of) for title, of in SENSITIVITY.items()}
+    assert "personal 0.7000 (+0.0000" in told[0]
 
 
 def test_the_pipeline_is_what_a_federation_is_where_nothing_is_said(tmp_path: Path) -> None:
