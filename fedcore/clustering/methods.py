@@ -116,7 +116,7 @@ def hdbscan(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: 
     from sklearn.cluster import HDBSCAN
 
     least = max(2, min_size)
-    if len(vectors) < max(3, least):
+    if len(vectors) < least:
         return np.zeros(len(vectors), dtype=np.int64)
     found: Labels = HDBSCAN(min_cluster_size=least, copy=True).fit_predict(vectors).astype(np.int64)
     dense = sorted({int(label) for label in found} - {-1})
