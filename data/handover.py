@@ -38,7 +38,7 @@ class _Course(BaseModel):
 
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)]
     guidance: float
-    scheduler: str | None
+    scheduler: Annotated[str, Field(pattern=r"^[a-z0-9+-]{1,32}$")] | None
     size: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None
 
 

@@ -41,6 +41,8 @@ def captions(folder: Path) -> dict[str, tuple[str, Split | None]]:
         text = next(filter(None, texts), "" if texts else None)
         if not isinstance(name, str) or not name or not isinstance(text, str):
             raise TableError(f"{source}: needs a file name (file_name) and a caption (prompt, text or caption)")
+        if any(0xD800 <= ord(c) < 0xE000 for c in name + text):  # JSON may hold it, UTF-8 and Parquet may not
+            raise TableError(f"{source}: holds half a character (a lone surrogate); write it out")
         split = entry.get("split") or None
         if split is not None and (not isinstance(split, str) or split not in SPLITS):
             raise TableError(f"{source}: split '{split}' is none of {', '.join(SPLITS)}")

@@ -163,10 +163,12 @@ def insist_on_place(path: Path) -> None:
     """Refuse a place where no file can be written, before there is something to write; its folder is made.
 
     Raises:
-        InputError: it is a folder, or lies in none that may be written to.
+        InputError: it is a folder or a device, or lies in no folder that may be written to.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
+    if path.exists() and not path.is_file():  # it would be replaced by a file, for everybody
+        raise InputError(f"{path} is no ordinary file; name another one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:

@@ -37,7 +37,7 @@ def clusters_before(stages: Stages, requirements: Mapping[str, Ref], before: Rou
     """The cluster of the round before that each client goes on from; none in the first round.
 
     It is the one that it was in (or, where clients choose, the one whose adapter suited it best); a newcomer's is the one
-    that its wish is nearest to.
+    that its wish is nearest to, but for those who learn alone: they begin afresh.
     """
     if before is None:
         return {}
@@ -50,7 +50,7 @@ def clusters_before(stages: Stages, requirements: Mapping[str, Ref], before: Rou
         elif known and known.cluster in before.clusters:
             found[client] = int(known.cluster or 0)
     newcomers = {c: requirements[c] for c in sorted(set(requirements) - set(found))}
-    if newcomers:
+    if newcomers and stages.federation.clustering.method != "alone":
         placed = stages.run(assign, AssignJob(requirements=newcomers, clusters=before.clusters_ref))
         found |= {c: int(i) for c, i in placed.record["cluster"].items()}
     return found

@@ -128,8 +128,9 @@ def _by_batch(
     together: dict[tuple[int, Course], list[tuple[Path, Request]]] = defaultdict(list)
     for path in requests:
         request = read_request(path, base)
-        if not 0 < done <= (steps := length(base, request.course)):
-            raise InputError(f"{path}: {done} of {steps} steps cannot be done here; give 1 to {steps}")
+        most = length(base, request.course) - (request.prompt is None)  # a prompt that stays private needs a step of its own
+        if not 0 < done <= most:
+            raise InputError(f"{path}: {done} steps cannot be done here; give 1 to {most}")
         home_of = request.cluster if cluster is None else cluster
         if home_of is None:
             raise InputError(f"{path}: it names no cluster; give --cluster, or ask with --client")

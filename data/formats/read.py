@@ -98,7 +98,8 @@ def _layers(file: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, float
         ):
             both = f"{tuple(down.shape)} and {tuple(up.shape)}"
             raise AdapterRefused(f"{file}: layer {name} has factors of shapes {both} that do not multiply")
-        rank = down.shape[0]
+        if (rank := down.shape[0]) > MOST_RANK:
+            raise AdapterRefused(f"{file}: layer {name} has rank {rank:,}; at most {MOST_RANK:,} can be used")
         scale = _alpha(file, name, rank, alphas, about) / (rank**0.5 if about.get("use_rslora") else rank)
         out[name] = Layer(down.float().flatten(1).contiguous(), up.float().flatten(1).contiguous(), scale)
     if not out:
@@ -120,6 +121,9 @@ def _alpha(file: str, name: str, rank: int, alphas: Mapping[str, float], about: 
     except (TypeError, ValueError, AttributeError):
         raise AdapterRefused(f"{file}: the alpha of layer {name} is no number") from None
 
+
+MOST_RANK = 1024
+"""Far more than any adapter is trained with; the work to bring one to a client's rank grows with its square."""
 
 PLAIN = re.compile(r"\^?[\w.-]+")
 

@@ -48,6 +48,8 @@ def _of_clustering(f: Federation) -> Iterator[str]:
         yield f"clustering.method '{of.method}' finds the number of clusters itself: leave out clustering.k"
     if of.method == "alone" and f.interaction.method != "none":
         yield "clustering.method 'alone' is local training only: set interaction.method to 'none'"
+    if of.method == "alone" and of.soft is not None:
+        yield "clustering.method 'alone' is local training only: leave out clustering.soft"
     if of.on != "requirements" and len(f.clients) > MOST_ALIKE:
         yield (
             f"clustering.on '{of.on}' compares each of the {len(f.clients)} clients with every other one, which is done for up to "

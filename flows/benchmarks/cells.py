@@ -17,6 +17,7 @@ from data.records import RoundRecord
 from data.results import agreement
 from data.store import Store, write_atomically
 from fedcore.config import FREE, Federation
+from fedcore.errors import InputError
 from fedcore.statistics import Interval
 from flows.benchmarks.quality import Quality
 
@@ -55,7 +56,17 @@ class Cell:
 
 
 def measured(method: str, question: str, seed: int, key: str, records: Sequence[RoundRecord], seconds: Sequence[float]) -> Cell:
-    """What a finished run comes to, but for its quality."""
+    """What a finished run comes to, but for its quality.
+
+    Raises:
+        InputError: a client failed in one of its rounds, so that its budget was not the others'.
+    """
+    for record in records:
+        if failed := sorted(c for c, who in record.clients.items() if who.failed):
+            why = record.clients[failed[0]].failed
+            raise InputError(
+                f"{method}, seed {seed}: client {failed[0]} failed in round {record.round} ({why}); remove the run and measure it again"
+            )
     last = records[-1]
     tests, tunes = known_so_far(records, "test"), known_so_far(records, "tune")
     errors = [c.aggregation_error for c in last.clusters.values() if c.aggregation_error is not None]
@@ -165,7 +176,11 @@ def _by_place(path: Path) -> dict[tuple[str, int], Cell]:
 
 
 def _read(path: Path) -> Iterator[Cell]:
-    for row in pq.read_table(path).to_pylist():
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError):
+        raise InputError(f"{path}: no table of cells; move it away, and what it held is measured again") from None
+    for row in rows:
         plain = {f.name: tuple(v) if isinstance(v := row[f.name], list) else v for f in fields(Cell) if f.name != "quality"}
         cell = Cell(**plain)
         if row["retrieval"] is not None:

@@ -26,6 +26,7 @@ class Suite:
         """A cell, computed if need be; with `assess` also what its models are worth beyond their clients' own pictures."""
         table, key = Table(self.out / "cells.parquet"), cell_key(self.home, method, seed)
         found = table.find(method.name, seed, key)
+        found = found and replace(found, question=method.question)  # it may be asked under another heading by now
         if found is None or (assess and found.quality is None):
             records = run_cell(self.home, method, seed)
             store, name = self.home.server(), run_name(method, seed, key)

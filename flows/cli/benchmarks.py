@@ -109,7 +109,7 @@ def benchmark_methods(
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="The first is screened; 0, 1 and 2 by default. Repeatable.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this method, set against fedavg; no tables or plots. Repeatable.")] = None,
     part: Annotated[list[Part] | None, typer.Option(help="Only this part; all three by default. Repeatable.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for tables and plots.")] = Path("runs/benchmark"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for tables and plots.")] = Path("runs/benchmark"),
 ) -> None:
     """Every method on federations/benchmark.yaml with the same budget, the best on all seeds, and what the result depends on.
 
@@ -148,7 +148,7 @@ def benchmark_methods(
 @benchmark.command("hybrid")
 def benchmark_hybrid(
     name: Annotated[str, typer.Argument(help="A finished run whose clients' styles are known, such as the demo.")] = "demo",
-    out: Annotated[Path, typer.Option(help="Folder for the picture grid.")] = Path("runs/benchmark"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the picture grid.")] = Path("runs/benchmark"),
 ) -> None:
     """Ways of mixing two styles: how much the pictures resemble the one of both which they resemble less."""
     settings()
@@ -176,7 +176,7 @@ def benchmark_split(
     device_speed: Annotated[float, typer.Option(min=1e-3, help="How fast the device is; this machine is 1.")] = 0.25,
     mbit: Annotated[float, typer.Option(min=1e-3, help="Megabits a second of the link between both.")] = 20.0,
     generic: Annotated[str, typer.Option(help="What the server draws towards where it knows nothing of the prompt.")] = "",
-    out: Annotated[Path, typer.Option(help="Folder for the table and the plot.")] = Path("runs/benchmark"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the table and the plot.")] = Path("runs/benchmark"),
 ) -> None:
     """An edge server takes the early steps: what it saves and what it changes, over split points, and the best of them here."""
     settings()

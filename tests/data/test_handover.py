@@ -119,6 +119,7 @@ def test_what_was_tampered_with_is_refused(base: BaseModel, tmp_path: Path, dama
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.to(torch.int32))), "'latents' holds numbers of a kind"),
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.cfloat())), "'latents' holds numbers of a kind"),
         (lambda x: replace(x, course=replace(x.course, scheduler="ancestral")), "there is no scheduler 'ancestral'"),
+        (lambda x: replace(x, course=replace(x.course, scheduler="x\x1b[31m\nerror: y")), "its metadata is missing, damaged"),
         (lambda x: replace(x, course=replace(x.course, size=17)), "pictures of 17 pixels cannot be drawn"),
     ],
 )

@@ -105,11 +105,12 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         ("metadata.jsonl", '{"file_name": "a.png"}', r"metadata\.jsonl: line 1: needs a file name \(file_name\) and a caption"),
         ("metadata.jsonl", '{"file_name": "a.png", "prompt": "x", "split": "dev"}', r"line 1: split 'dev' is none of train, tune"),
         ("metadata.jsonl", '{"file_name": 5, "prompt": "x"}\n{"file_name": "z.png", "prompt": "x"}', r"metadata\.jsonl: line 1"),
+        ("metadata.jsonl", '{"file_name": "a.png", "prompt": "b \\ud800"}', r"metadata\.jsonl: line 1: holds half a character"),
         ("captions.csv", "name,words\na.png,x\n", r"captions\.csv: line 2: needs a file name"),
         ("captions.csv", b"file_name,prompt\na.png,F\xfcchse\n", r"captions\.csv"),
         ("metadata.jsonl", b'{"file_name": "a.png", "prompt": "F\xfcchse"}', r"metadata\.jsonl"),
     ],
-    ids=["no json", "no object", "no caption", "split", "number", "headings", "latin-1 csv", "latin-1 jsonl"],
+    ids=["no json", "no object", "no caption", "split", "number", "surrogate", "headings", "latin-1 csv", "latin-1 jsonl"],
 )
 def test_a_caption_line_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
     root = folder(tmp_path, {"a.png": png(1), "a.txt": "good"})

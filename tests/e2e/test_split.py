@@ -101,7 +101,11 @@ def test_what_cannot_be_begun_is_refused_before_anything_is_drawn(home: Home, tm
     (tmp_path / "again").mkdir()
     twin = tmp_path / "again" / one.name
     twin.write_bytes(one.read_bytes())
-    for requests, done, reason in (([one, twin], 2, "same name"), ([one, other], 6, "6 of 5 steps cannot be done here; give 1 to 5")):
+    for requests, done, reason in (
+        ([one, twin], 2, "same name"),
+        ([one, other], 6, "6 steps cannot be done here; give 1 to 4"),
+        ([one], 5, "5 steps cannot be done here; give 1 to 4"),
+    ):
         with pytest.raises(InputError, match=reason):
             begin(home, "demo", requests, cluster=0, done=done, generic="", out=tmp_path / "none", on_step=silent)
     with pytest.raises(InputError, match="--generic has 1,001 characters; give at most 1,000"):

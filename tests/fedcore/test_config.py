@@ -77,6 +77,11 @@ def test_a_wrong_value_is_refused_in_one_line_with_file_field_and_reason(values:
     assert says in message
 
 
+def test_who_learns_alone_belongs_to_no_other_cluster_in_part() -> None:
+    alone = {"clustering": {"method": "alone", "soft": 0.2}, "interaction": {"method": "none"}}
+    assert "clustering.method 'alone' is local training only: leave out clustering.soft" in refusal(alone)
+
+
 def test_missing_fields_are_named() -> None:
     with pytest.raises(ConfigError, match=r"^f\.yaml: clients: Field required$"):
         federation({"name": "demo"}, "f.yaml")

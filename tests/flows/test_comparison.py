@@ -9,6 +9,7 @@ from data.federations import client_folder, read_federation
 from data.home import Home
 from data.records import ClientRecord, ClusterRecord, RoundRecord
 from data.store import Ref
+from fedcore.errors import InputError
 from fedcore.statistics import Interval
 from flows.benchmarks.cells import Cell, Table, measured
 from flows.benchmarks.comparison import best, difference, markdown, qualities, reached
@@ -59,6 +60,15 @@ def test_a_cell_says_how_far_and_how_soon() -> None:
     assert (BETTER.clusters, BETTER.ari, BETTER.aggregation_error, sum(BETTER.seconds)) == (2, 1.0, pytest.approx(0.2), 9.0)
 
 
+def test_a_run_in_which_somebody_failed_had_not_the_others_budget() -> None:
+    whole = record(1, dict.fromkeys("abc", 0.9))
+    broken = whole.model_copy(
+        update={"clients": {**whole.clients, "b": whole.clients["b"].model_copy(update={"failed": "its process died"})}}
+    )
+    with pytest.raises(InputError, match=r"better, seed 0: client b failed in round 1 \(its process died\)"):
+        cell("better", "who", [broken, record(2, dict.fromkeys("abc", 0.8))])
+
+
 def test_losses_on_other_pictures_are_not_set_against_each_other() -> None:
     with pytest.raises(ValueError, match="better and fedavg of seed 0 were measured on other pictures"):
         difference(replace(BETTER, base=BETTER.base + 0.01), PLAIN)
@@ -81,6 +91,9 @@ def test_the_table_keeps_cells_as_they_are_and_finds_only_those_of_the_same_key(
     assert again.find("better", 1, "k") is None
     again.add(replace(BETTER, key="other"))
     assert Table(path).find("better", 0, "k") is None
+    (tmp_path / "bad.parquet").write_bytes(b"garbage")
+    with pytest.raises(InputError, match=r"bad\.parquet: no table of cells; move it away"):
+        Table(tmp_path / "bad.parquet")
     mine, another = Table(path), Table(path)  # two processes
     mine.add(replace(PLAIN, seed=5))
     another.add(replace(PLAIN, seed=6))
@@ -106,8 +119,10 @@ def test_what_the_table_holds_is_put_together_without_computing(tmp_path: Path) 
     home, told = Home(tmp_path), list[str]()
     varied = [method for of in SENSITIVITY.values() for method in of.values()]
     for method in {m.name: m for m in (METHODS["fedavg"], *varied)}.values():
-        Table(tmp_path / "cells.parquet").add(replace(PLAIN, method=method.name, question=method.question, key=cell_key(home, method, 0)))
-    Suite(home, tmp_path, told.append).vary(0)
+        Table(tmp_path / "cells.parquet").add(replace(PLAIN, method=method.name, question="of old", key=cell_key(home, method, 0)))
+    suite = Suite(home, tmp_path, told.append)
+    assert [c.question for c in suite.cells([METHODS["mixture"]], 0)] == ["baselines", "what a client keeps for itself"]
+    suite.vary(0)
     sections = (tmp_path / "sensitivity.md").read_text().split("### ")[1:]
     assert {s.splitlines()[0].lower(): s.count("| `") for s in sections} == {title.lower(): len(of) for title, of in SENSITIVITY.items()}
     assert "personal 0.7000 (+0.0000" in told[0]

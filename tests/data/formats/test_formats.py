@@ -252,6 +252,12 @@ def test_peft_s_patterns_of_alpha_are_names_or_their_ends_and_no_others_are_run(
         read_adapter(folder, both.base.family)
 
 
+def test_a_rank_that_no_training_gives_is_refused(both: Both, tmp_path: Path) -> None:
+    huge = {n: Layer(x.a.repeat(600, 1), x.b.repeat(1, 600), x.scale) for n, x in adapter(both.base).items()}
+    with pytest.raises(AdapterRefused, match=r"has rank 1,200; at most 1,024 can be used"):
+        read_adapter(written(both, huge, "peft", tmp_path), both.base.family)
+
+
 def test_a_peft_folder_of_another_kind_is_refused(both: Both, tmp_path: Path) -> None:
     folder = written(both, adapter(both.base), "peft", tmp_path)
     config = tmp_path / "adapter_config.json"
