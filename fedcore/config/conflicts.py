@@ -38,6 +38,11 @@ def _of_aggregation(f: Federation) -> Iterator[str]:
                 f"with aggregation.method '{method}' the server has no updates to group clients by: set clustering.on to "
                 f"'requirements', and clustering.method to another than '{BY_LOSS}'"
             )
+    if f.personal.method == "ditto" and (rule.split not in ("cut", "head") or INTERACTIONS[exchange].beside):
+        yield (
+            f"personal.method 'ditto' goes on with an adapter of its own, which '{method}' with interaction.method '{exchange}' "
+            f"sets beside another one every round; use a rule like 'svd' and an interaction like 'similarity'"
+        )
     if f.personal.method == "dual" and any(rule.handed_over(number) for number in (1, 2)):
         yield f"personal.method 'dual' needs whole adapters, '{method}' hands over one factor; use another rule"
 

@@ -77,11 +77,6 @@ def test_a_wrong_value_is_refused_in_one_line_with_file_field_and_reason(values:
     assert says in message
 
 
-def test_who_learns_alone_belongs_to_no_other_cluster_in_part() -> None:
-    alone = {"clustering": {"method": "alone", "soft": 0.2}, "interaction": {"method": "none"}}
-    assert "clustering.method 'alone' is local training only: leave out clustering.soft" in refusal(alone)
-
-
 def test_missing_fields_are_named() -> None:
     with pytest.raises(ConfigError, match=r"^f\.yaml: clients: Field required$"):
         federation({"name": "demo"}, "f.yaml")
@@ -181,6 +176,18 @@ def test_other_methods_say_which_ones_do(method: str) -> None:
             "set clustering.on to 'requirements'",
         ),
         ({"clustering": {"method": "alone"}}, "'alone' is local training only: set interaction.method to 'none'"),
+        (
+            {"clustering": {"method": "alone", "soft": 0.2}, "interaction": {"method": "none"}},
+            "'alone' is local training only: leave out clustering.soft",
+        ),
+        *(
+            (
+                {"aggregation": {"method": rule}, "personal": {"method": "ditto"}},
+                "personal.method 'ditto' goes on with an adapter of its own",
+            )
+            for rule in ("svd_rest", "stack", "fedex")
+        ),
+        ({"interaction": {"method": "rest_of_the_world"}, "personal": {"method": "ditto"}}, "with interaction.method 'rest_of_the_world'"),
         ({"clients": [f"c{i}" for i in range(2001)]}, "compares each of the 2001 clients with every other one"),
         (
             {"aggregation": {"method": "fedsa"}, "interaction": {"method": "none"}, "personal": {"method": "ditto"}},
