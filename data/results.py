@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from data.emoji.styles import STYLES
 from data.home import Home
@@ -70,6 +71,20 @@ def gain(loss: dict[str, float | None]) -> float | None:
     """How far the personal loss lies below the base's, as a share of the base's."""
     base, personal = loss["base"], loss["personal"]
     return None if not base or personal is None else 1 - personal / base
+
+
+Losses = Mapping[str, float]
+
+
+def known_so_far(records: Sequence[RoundRecord], split: Literal["test", "tune"]) -> list[dict[str, Losses]]:
+    """After every round, each client's losses where they were measured last."""
+    known, out = dict[str, Losses](), list[dict[str, Losses]]()
+    for record in records:
+        for client, who in record.clients.items():
+            if losses := who.test if split == "test" else who.tune:
+                known[client] = {what: value for what, value in losses.items() if value is not None}
+        out.append(dict(known))
+    return out
 
 
 def agreement(known: list[tuple[int, str]]) -> float:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from data.records import RoundRecord
-from data.results import gain
+from data.results import Losses, gain, known_so_far
 
 
 class Display:
@@ -99,8 +99,9 @@ def curve(values: Sequence[float], low: float, high: float) -> str:
 
 
 def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> None:
-    """A row a run, all curves on one scale."""
-    losses = {name: [r.mean("personal", "test") for r in records] for name, records in runs.items()}
+    """A row a run, all curves on one scale; clients that were not asked in a round count with what they had."""
+    known = {name: known_so_far(records, "test") for name, records in runs.items()}
+    losses = {name: [_mean("personal", each) for each in rounds] for name, rounds in known.items()}
     shown = [v for values in losses.values() for v in values if v == v]
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
     made = Table(box=None, header_style="bold")
@@ -113,26 +114,32 @@ def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> N
         "personal",
         "worst",
         "gain",
-        "MB up",
+        "MB",
         "seconds",
         "personal loss by round",
     ):
         made.add_column(column, justify="left" if column in ("run", "personal loss by round") else "right")
     for name, records in runs.items():
         last = records[-1]
-        base, personal = last.mean("base", "test"), last.mean("personal", "test")
-        worst = max((c.test["personal"] for c in last.clients.values() if c.test and c.test["personal"] is not None), default=float("nan"))
-        numbers = [base, last.mean("cluster", "test"), personal, worst]
+        now = known[name][-1]
+        base, personal = _mean("base", now), losses[name][-1]
+        worst = max((each["personal"] for each in now.values() if "personal" in each), default=float("nan"))
+        numbers = [base, _mean("cluster", now), personal, worst]
         made.add_row(
             name,
             str(len(records)),
             str(len(last.clusters)),
             *("–" if v != v else f"{v:.4f}" for v in numbers),
             "–" if personal != personal else f"{100 * (1 - personal / base):.1f} %",
-            f"{sum(r.bytes_up for r in records) / 1e6:.1f}",
+            f"{sum(r.bytes_up + r.bytes_down for r in records) / 1e6:.1f}",
             f"{sum(r.seconds for r in records):.0f}",
             curve(losses[name], low, high),
         )
     console.print(made)
     if shown:
         console.print(f"held-out losses, means over clients; the curves span {low:.4f} (low) to {high:.4f} (high)", soft_wrap=True)
+
+
+def _mean(what: str, losses: Mapping[str, Losses]) -> float:
+    values = [each[what] for each in losses.values() if what in each]
+    return sum(values) / len(values) if values else float("nan")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ from filelock import FileLock
 from data import manifests
 from data.journal import read_journal
 from data.records import RoundRecord
-from data.results import agreement
+from data.results import Losses, agreement, known_so_far
 from data.store import Store, write_atomically
 from fedcore.config import FREE, Federation
 from fedcore.errors import InputError
@@ -89,20 +89,6 @@ def measured(method: str, question: str, seed: int, key: str, records: Sequence[
         ari=agreement(known) if known else None,
         aggregation_error=sum(errors) / len(errors) if errors else None,
     )
-
-
-Losses = Mapping[str, float]
-
-
-def known_so_far(records: Sequence[RoundRecord], split: Literal["test", "tune"]) -> list[dict[str, Losses]]:
-    """After every round, each client's losses where they were measured last."""
-    known, out = dict[str, Losses](), list[dict[str, Losses]]()
-    for record in records:
-        for client, who in record.clients.items():
-            if losses := who.test if split == "test" else who.tune:
-                known[client] = {what: value for what, value in losses.items() if value is not None}
-        out.append(dict(known))
-    return out
 
 
 def _mean(what: str, losses: Mapping[str, Losses]) -> float:

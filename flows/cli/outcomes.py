@@ -68,6 +68,8 @@ def compare(names: Annotated[list[str], typer.Argument(help="Two runs or more.")
     from fedcore.errors import InputError
     from flows.display import comparison
 
+    if len(set(names)) < max(2, len(names)):
+        raise InputError("compare takes two runs or more, each once; `ls runs` shows them")
     store = Home.current().server()
     runs = {name: (bound(store, name), rounds(store, name)) for name in names}
     if unfinished := [name for name, (_, records) in runs.items() if not records]:

@@ -1,9 +1,11 @@
 """What the benchmark's cells come to: against numbers worked out by hand."""
 
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from data.federations import client_folder, read_federation
 from data.home import Home
@@ -17,7 +19,7 @@ from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, ce
 from flows.benchmarks.plots import bars, draw, points, sensitivities
 from flows.benchmarks.quality import Quality
 from flows.benchmarks.suite import Suite, shortlist
-from flows.display import curve
+from flows.display import comparison, curve
 
 REF = Ref(uri="blobs/00/00", sha256="0" * 64, kind="x", bytes=1)
 
@@ -148,6 +150,18 @@ def test_curves_go_by_rounds_or_by_what_was_handed_over(tmp_path: Path) -> None:
 def test_a_curve_of_blocks_spans_its_scale() -> None:
     assert curve([0.0, 0.5, 1.0, float("nan")], 0.0, 1.0) == "▁▅█·"
     assert curve([0.3], 0.3, 0.3) == "▁"
+
+
+def test_runs_are_compared_over_all_clients_whoever_was_asked_last() -> None:
+    whole = record(1, {"a": 0.8, "b": 0.6, "c": 0.4})
+    resting = {c: who.model_copy(update={"asked": False, "test": None}) for c, who in whole.clients.items() if c != "a"}
+    second = record(2, {"a": 0.5, "b": 9, "c": 9}).model_copy()
+    second = second.model_copy(update={"clients": {**second.clients, **resting}})
+    console = Console(file=StringIO(), width=200)
+    comparison(console, {"one": [whole, second], "two": [whole]})
+    one, two = console.file.getvalue().splitlines()[1:3]  # type: ignore[attr-defined]
+    assert one.split() == ["one", "2", "2", "1.0000", "0.6000", "0.5000", "0.6000", "50.0", "%", "8.0", "6", "█▁"]
+    assert two.split() == ["two", "1", "2", "1.0000", "0.7000", "0.6000", "0.8000", "40.0", "%", "4.0", "3", "█"]
 
 
 def test_what_was_assessed_beyond_own_pictures_stands_in_a_table_of_its_own() -> None:
