@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from data.store import insist_on_place
 from data.tables import SPLITS, Split, opened, write_table
 from fedcore.errors import TableError
 
@@ -92,11 +93,13 @@ def import_images(
     Pictures without a caption get the word `trigger`, or are skipped without one.
 
     Raises:
+        InputError: `out` is no place for a file.
         TableError: the folder is missing, or nothing usable is in it (then `out` is left as it was).
     """
     if not folder.is_dir():
         raise TableError(f"{folder}: there is no such folder")
     listed = captions(folder)
+    insist_on_place(out)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
     rows: list[tuple[bytes, str, Split | None]] = []
     skipped = list(_other_files(folder))

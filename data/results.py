@@ -87,6 +87,12 @@ def known_so_far(records: Sequence[RoundRecord], split: Literal["test", "tune"])
     return out
 
 
+def mean_of(what: str, losses: Mapping[str, Losses]) -> float:
+    """The mean of one loss over the clients that have it."""
+    values = [each[what] for each in losses.values() if what in each]
+    return sum(values) / len(values) if values else float("nan")
+
+
 def agreement(known: list[tuple[int, str]]) -> float:
     """Adjusted Rand index of clusters and groups: 1 is equality, 0 is chance."""
     from sklearn.metrics import adjusted_rand_score  # a second to import, and most commands need no table

@@ -167,8 +167,7 @@ def insist_on_place(path: Path) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
-    if path.exists() and not path.is_file():  # it would be replaced by a file, for everybody
-        raise InputError(f"{path} is no ordinary file; name another one")
+    _insist_on_no_device(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -177,14 +176,21 @@ def insist_on_place(path: Path) -> None:
         raise InputError(f"{path} cannot be written: {path.parent} may not be changed")
 
 
+def _insist_on_no_device(path: Path) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():  # it would become a file, for everybody
+        raise InputError(f"{path} is no ordinary file; name another one")
+
+
 def write_atomically(path: Path, blob: bytes | Iterable[bytes], *, private: bool = False) -> None:
     """Temporary file in the same folder, fsync, rename: readers see the old content or the new, never a part.
 
     What is large comes piece by piece. `private` files can be read by their owner only.
 
     Raises:
+        InputError: a device is there.
         StoreError: the disk is full; nothing was changed.
     """
+    _insist_on_no_device(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")

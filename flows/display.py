@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from data.records import RoundRecord
-from data.results import Losses, gain, known_so_far
+from data.results import gain, known_so_far, mean_of
 
 
 class Display:
@@ -101,7 +101,7 @@ def curve(values: Sequence[float], low: float, high: float) -> str:
 def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> None:
     """A row a run, all curves on one scale; clients that were not asked in a round count with what they had."""
     known = {name: known_so_far(records, "test") for name, records in runs.items()}
-    losses = {name: [_mean("personal", each) for each in rounds] for name, rounds in known.items()}
+    losses = {name: [mean_of("personal", each) for each in rounds] for name, rounds in known.items()}
     shown = [v for values in losses.values() for v in values if v == v]
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
     made = Table(box=None, header_style="bold")
@@ -122,9 +122,9 @@ def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> N
     for name, records in runs.items():
         last = records[-1]
         now = known[name][-1]
-        base, personal = _mean("base", now), losses[name][-1]
+        base, personal = mean_of("base", now), losses[name][-1]
         worst = max((each["personal"] for each in now.values() if "personal" in each), default=float("nan"))
-        numbers = [base, _mean("cluster", now), personal, worst]
+        numbers = [base, mean_of("cluster", now), personal, worst]
         made.add_row(
             name,
             str(len(records)),
@@ -138,8 +138,3 @@ def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> N
     console.print(made)
     if shown:
         console.print(f"held-out losses, means over clients; the curves span {low:.4f} (low) to {high:.4f} (high)", soft_wrap=True)
-
-
-def _mean(what: str, losses: Mapping[str, Losses]) -> float:
-    values = [each[what] for each in losses.values() if what in each]
-    return sum(values) / len(values) if values else float("nan")

@@ -65,8 +65,8 @@ def begin(
     All are checked before anything is drawn.
 
     Raises:
-        InputError: no such run or cluster, none at all, two requests of one name, more steps than a request has, or more in
-            `generic` than a prompt may hold.
+        InputError: no such run or cluster, none at all, two requests of one name, more steps than a request has (all of them, if
+            its prompt is applied afterwards), or more in `generic` than a prompt may hold.
         HandoverRefused: a request that cannot be used.
     """
     import torch
@@ -130,7 +130,7 @@ def _by_batch(
         request = read_request(path, base)
         most = length(base, request.course) - (request.prompt is None)  # a prompt that stays private needs a step of its own
         if not 0 < done <= most:
-            raise InputError(f"{path}: {done} steps cannot be done here; give 1 to {most}")
+            raise InputError(f"{path}: {done} steps cannot be done here; " + (f"give 1 to {most}" if most else "ask for more than one"))
         home_of = request.cluster if cluster is None else cluster
         if home_of is None:
             raise InputError(f"{path}: it names no cluster; give --cluster, or ask with --client")

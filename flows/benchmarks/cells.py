@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from filelock import FileLock
 from data import manifests
 from data.journal import read_journal
 from data.records import RoundRecord
-from data.results import Losses, agreement, known_so_far
+from data.results import agreement, known_so_far, mean_of
 from data.store import Store, write_atomically
 from fedcore.config import FREE, Federation
 from fedcore.errors import InputError
@@ -62,11 +62,10 @@ def measured(method: str, question: str, seed: int, key: str, records: Sequence[
         InputError: a client failed in one of its rounds, so that its budget was not the others'.
     """
     for record in records:
-        if failed := sorted(c for c, who in record.clients.items() if who.failed):
-            why = record.clients[failed[0]].failed
-            raise InputError(
-                f"{method}, seed {seed}: client {failed[0]} failed in round {record.round} ({why}); remove the run and measure it again"
-            )
+        for client, who in sorted(record.clients.items()):
+            if who.failed:
+                failed = f"client {client} failed in round {record.round} ({who.failed})"
+                raise InputError(f"{method}, seed {seed}: {failed}; measure it again in another FEDCORE_HOME")
     last = records[-1]
     tests, tunes = known_so_far(records, "test"), known_so_far(records, "tune")
     errors = [c.aggregation_error for c in last.clusters.values() if c.aggregation_error is not None]
@@ -78,21 +77,17 @@ def measured(method: str, question: str, seed: int, key: str, records: Sequence[
         key=key,
         clients=tuple(sorted(tests[-1])),
         losses=tuple(tests[-1][c]["personal"] for c in sorted(tests[-1])),
-        base=_mean("base", tests[-1]),
-        personal=tuple(_mean("personal", each) for each in tests),
-        cluster=tuple(_mean("cluster", each) for each in tests),
+        base=mean_of("base", tests[-1]),
+        personal=tuple(mean_of("personal", each) for each in tests),
+        cluster=tuple(mean_of("cluster", each) for each in tests),
         bytes_up=tuple(r.bytes_up for r in records),
         bytes_down=tuple(r.bytes_down for r in records),
         seconds=tuple(seconds),
-        tune=_mean("personal", tunes[-1]),
+        tune=mean_of("personal", tunes[-1]),
         clusters=len(last.clusters),
         ari=agreement(known) if known else None,
         aggregation_error=sum(errors) / len(errors) if errors else None,
     )
-
-
-def _mean(what: str, losses: Mapping[str, Losses]) -> float:
-    return sum(each[what] for each in losses.values()) / len(losses) if losses else float("nan")
 
 
 def computing(store: Store, name: str, record: RoundRecord) -> float:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from data.import_images import SHORTER_SIDE, captions, import_images
 from data.tables import Row, picture, read_table
-from fedcore.errors import TableError
+from fedcore.errors import InputError, TableError
 from tests import tiny
 from tests.tiny import encoded, png
 from tests.tiny import picture as random_picture
@@ -90,6 +92,21 @@ def test_nothing_usable_is_an_error_and_leaves_the_old_table(tmp_path: Path, fil
         import_images(root, out)
     assert ("first of 1 left out: a.png: not a readable picture" in str(caught.value)) == bool(files)
     assert out.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("out", "reason"), [(".", "is a folder; name a file"), ("pipe", "is no ordinary file; name another one")])
+def test_a_place_that_is_no_file_is_refused_before_pictures_are_read(tmp_path: Path, out: str, reason: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    root, read = folder(tmp_path, {"a.png": png(1), "a.txt": "good"}), list[Path]()
+
+    def track(files: list[Path]) -> Iterator[Path]:
+        for file in files:
+            read.append(file)
+            yield file
+
+    with pytest.raises(InputError, match=reason):
+        import_images(root, tmp_path / out, track=track)
+    assert not read
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

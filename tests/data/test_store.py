@@ -12,8 +12,8 @@ import fsspec
 import pytest
 import s3fs
 
-from data.store import Ref, Store, without_locations, write_atomically
-from fedcore.errors import StoreError
+from data.store import Ref, Store, insist_on_place, without_locations, write_atomically
+from fedcore.errors import InputError, StoreError
 from tests.e2e.servers import clean_environment, free_port, process, wait_for
 
 
@@ -152,6 +152,14 @@ def test_a_full_disk_is_told_and_leaves_the_old_content_and_no_part(tmp_path: Pa
         store.put(b"blob", "x", ".bin")
     assert files(tmp_path) == before
     assert store.read_text("runs/demo.json") == "old"
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for write in (insist_on_place, lambda path: write_atomically(path, b"x")):
+        with pytest.raises(InputError, match="pipe is no ordinary file"):
+            write(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_write_to_a_path_that_is_a_folder_leaves_no_part(tmp_path: Path) -> None:

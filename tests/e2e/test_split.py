@@ -108,6 +108,8 @@ def test_what_cannot_be_begun_is_refused_before_anything_is_drawn(home: Home, tm
     ):
         with pytest.raises(InputError, match=reason):
             begin(home, "demo", requests, cluster=0, done=done, generic="", out=tmp_path / "none", on_step=silent)
+    public, _ = asked(home, tmp_path / "public", private=False)
+    assert begin(home, "demo", [public], cluster=0, done=5, generic="", out=tmp_path / "all", on_step=silent)
     with pytest.raises(InputError, match="--generic has 1,001 characters; give at most 1,000"):
         begin(home, "demo", [one], cluster=0, done=2, generic="x" * 1001, out=tmp_path / "none", on_step=silent)
     with pytest.raises(InputError, match="there is no cluster 9"):

@@ -38,6 +38,6 @@ def test_wishes_are_grouped_as_the_federation_says() -> None:
     file, words = Path("federations/demo.yaml"), Path("federations/paraphrases.yaml")
     federations = [read_federation(file, [f"clustering.method={m}", "clustering.min_size=4"], None) for m in ("hdbscan", "k-means")]
     (_, dense, ari), (_, close, _) = (list(islice(statements(file, f, words), 2))[1] for f in federations)
-    assert (dense, ari, close) == (1, 0.0, 2)  # no four of the three of a style are near each other
+    assert (dense, ari, close) == (1, 0.0, 2)  # a style has three users: none are four, close together
     with pytest.raises(ConfigError, match=r"clustering\.method: alone looks at no wishes"):
         next(statements(file, read_federation(file, ["clustering.method=alone", "interaction.method=none"], None), words))

@@ -45,6 +45,19 @@ def federation(here: Path, base_folder: Path, **values: object) -> None:
     pq.write_table(pa.table({"image": [blob] * 3, "prompt": ["a", "b", "c"]}), here / "f" / "c1.parquet")
 
 
+def test_runs_are_compared_with_others_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for names in (("a",), ("a", "a"), ("a", "b", "a")):
+        code, said = fedcore(monkeypatch, capsys, "compare", *names)
+        assert (code, "compare takes two runs or more, each once" in said) == (2, True), said
+
+
+def test_benchmarks_write_into_folders(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "taken").write_text("mine")
+    for benchmark in (("methods",), ("hybrid", "demo"), ("split", "demo")):
+        code, said = fedcore(monkeypatch, capsys, "benchmark", *benchmark, "--out", "taken")
+        assert (code, "'taken' is a file" in said) == (2, True), said
+
+
 def test_wrong_federation_files(here: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     federation(here, base_folder)
     for arguments, expected in {

@@ -155,7 +155,7 @@ def test_a_curve_of_blocks_spans_its_scale() -> None:
 def test_runs_are_compared_over_all_clients_whoever_was_asked_last() -> None:
     whole = record(1, {"a": 0.8, "b": 0.6, "c": 0.4})
     resting = {c: who.model_copy(update={"asked": False, "test": None}) for c, who in whole.clients.items() if c != "a"}
-    second = record(2, {"a": 0.5, "b": 9, "c": 9}).model_copy()
+    second = record(2, {"a": 0.5, "b": 9, "c": 9})
     second = second.model_copy(update={"clients": {**second.clients, **resting}})
     console = Console(file=StringIO(), width=200)
     comparison(console, {"one": [whole, second], "two": [whole]})
