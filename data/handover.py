@@ -20,12 +20,13 @@ from data.formats.tensors import serialised
 from data.store import write_atomically
 from fedcore.base import BaseModel as Base
 from fedcore.base import Conditioning
+from fedcore.course import MOST_PIXELS, MOST_STEPS, Course
 from fedcore.errors import FedcoreError, HandoverRefused
 from fedcore.prompts import nothing
-from fedcore.sampling import MOST_PIXELS, MOST_STEPS, Course, State, begin, insist_on_course, length
+from fedcore.sampling import State, begin, insist_on_course, length
 from fedcore.schedulers import remembered_like
 
-FORMAT: Literal[2] = 2
+FORMAT: Literal[3] = 3
 KEY = "fedcore"
 MOST_GENERIC = 1000
 """Characters of what a server draws towards."""
@@ -43,22 +44,23 @@ class _Course(BaseModel):
 
 
 class _About(BaseModel):
-    """The metadata; `done` steps, `seed` of the noise, `early` the adapter that took them, `cluster` of which one is asked for.
+    """The metadata; `done` steps, `seed` of the noise, `early` the adapter that took them, `cluster` whose it is, or is to be.
 
-    `generic` is what the server drew towards instead of the prompt.
+    `generic` is what the server drew towards instead of the prompt, `batch` how many pictures it drew at once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[2]
+    format: Literal[3]
     kind: Literal["request", "latents"]
     base: str
     course: _Course
     done: Annotated[int, Field(ge=0)]
     seed: int
-    early: Annotated[str, Field(max_length=64)]
+    early: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
     cluster: int | None
     generic: Annotated[str, Field(max_length=MOST_GENERIC)] | None
+    batch: Annotated[int, Field(ge=1)]
     values: str
 
 
@@ -79,14 +81,17 @@ class Request:
 class Handover:
     """A picture on its way (one row), with the course that it must go on with; `early` is the digest of the adapter so far.
 
-    `generic`: what it was drawn towards so far, where that was not its own prompt.
+    `cluster`: whose adapter that is. `generic`: what it was drawn towards, where that was not its own prompt. `batch`: how many
+    pictures were drawn at once, on which the last bits depend.
     """
 
     course: Course
     seed: int
     state: State
     early: str
+    cluster: int
     generic: str | None = None
+    batch: int = 1
 
 
 def write_request(path: Path, base: Base, request: Request) -> int:
@@ -118,7 +123,8 @@ def write_handover(path: Path, base: Base, handover: Handover) -> int:
     """Bytes written."""
     tensors = {"latents": handover.state.latents, **{f"memory/{name}": value for name, value in handover.state.memory.items()}}
     of = handover
-    about = {"course": asdict(of.course), "done": of.state.done, "seed": of.seed, "early": of.early, "generic": of.generic}
+    about = {"course": asdict(of.course), "done": of.state.done, "seed": of.seed, "early": of.early, "cluster": of.cluster}
+    about |= {"generic": of.generic, "batch": of.batch}
     return _write(path, "latents", base, about, tensors)
 
 
@@ -140,12 +146,15 @@ def read_handover(path: Path, base: Base) -> Handover:
         if tensors[name].dtype != value.dtype or (value.dtype == torch.int64 and not torch.equal(tensors[name], value)):
             raise HandoverRefused(f"{name[:60]!a} is not what {about.done} steps leave behind; ask for the picture again", at=path)
     found = {name.removeprefix("memory/"): value for name, value in tensors.items() if name != "latents"}
-    return Handover(course, about.seed, State(tensors["latents"], about.done, found), about.early, about.generic)
+    if about.cluster is None or not about.early:
+        raise HandoverRefused("does not say whose adapter began it; ask for the picture again", at=path)
+    state = State(tensors["latents"], about.done, found)
+    return Handover(course, about.seed, state, about.early, about.cluster, about.generic, about.batch)
 
 
 def _write(path: Path, kind: str, base: Base, of: Mapping[str, object], tensors: Mapping[str, Tensor]) -> int:
     values = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
-    about = {"format": FORMAT, "kind": kind, "base": base.digest, "cluster": None, "generic": None, **of}
+    about = {"format": FORMAT, "kind": kind, "base": base.digest, "cluster": None, "generic": None, "batch": 1, **of}
     blob = serialised(values, {KEY: json.dumps(about | {"values": _digest(about, values)}, sort_keys=True)})
     write_atomically(path, blob)
     return len(blob)

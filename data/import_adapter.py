@@ -10,6 +10,7 @@ from data.formats import read_adapter
 from data.store import write_atomically
 from fedcore.adapters import Layer, Shapes, check, shown, to_bytes
 from fedcore.base import Family
+from fedcore.config import NAME
 from fedcore.errors import AdapterRefused, ConfigError
 
 
@@ -20,8 +21,10 @@ def import_adapter(file: Path, client: str, folder: Path, family: Family, shapes
 
     Raises:
         AdapterRefused: the file, and what is wrong with it.
-        ConfigError: there is no such client, or it has an adapter already.
+        ConfigError: this is no client's name, there is no such client, or it has an adapter already.
     """
+    if not NAME.fullmatch(client):
+        raise ConfigError(f"{client[:60]!a} is no client's name; give lower-case letters, digits, - and _")
     path, target = folder / f"{client}.yaml", folder / f"{client}.adapter.safetensors"
     load_client(client, folder)
     text = path.read_text(encoding="utf-8")

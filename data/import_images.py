@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -47,7 +47,7 @@ def captions(folder: Path) -> dict[str, tuple[str, Split | None]]:
         split = entry.get("split") or None
         if split is not None and (not isinstance(split, str) or split not in SPLITS):
             raise TableError(f"{source}: split '{split}' is none of {', '.join(SPLITS)}")
-        found[str(name)] = (str(text).strip(), SPLITS[split] if split else None)
+        found[PurePosixPath(name.strip()).as_posix()] = (str(text).strip(), SPLITS[split] if split else None)
     return found
 
 
@@ -66,7 +66,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 yield f"{jsonl}: line {i}", entry
     if table.exists():
         try:
-            rows = list(csv.DictReader(io.StringIO(_text(table))))
+            rows = list(csv.DictReader(io.StringIO(_text(table)), strict=True))
         except csv.Error as error:
             raise TableError(f"{table}: cannot be read ({error})") from None
         for i, row in enumerate(rows, 2):

@@ -176,6 +176,17 @@ def insist_on_place(path: Path) -> None:
         raise InputError(f"{path} cannot be written: {path.parent} may not be changed")
 
 
+def insist_on_png(path: Path) -> None:
+    """Refuse a place for a picture as `insist_on_place` does, or for the name of another kind of picture.
+
+    Raises:
+        InputError: what is wrong with the place, or the name.
+    """
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
+    insist_on_place(path)
+
+
 def _insist_on_no_device(path: Path) -> None:
     if path.exists() and not path.is_file() and not path.is_dir():  # it would become a file, for everybody
         raise InputError(f"{path} is no ordinary file; name another one")

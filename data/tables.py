@@ -101,25 +101,27 @@ def write_table(path: Path, rows: list[tuple[bytes, str, Split | None]]) -> None
         part.unlink(missing_ok=True)
 
 
-def _insist_on_size(image: Image.Image) -> None:
+def _insist_on_size_and_kind(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise TableError(f"a picture of {image.width}×{image.height} is above the limit of {MAX_PIXELS:,} pixels; reduce it first")
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):  # what would be white is anybody's guess
+        raise TableError("a picture of 32 bits a pixel; save it with 8 or 16 bits")
 
 
 def opened(blob: bytes) -> Image.Image:
     """A picture upright by its EXIF, transparency on white, in RGB.
 
     Raises:
-        TableError: the bytes are no picture, or one of absurd size.
+        TableError: the bytes are no picture, or one of absurd size, or its numbers say nothing of how bright they are.
     """
     try:
         image = Image.open(io.BytesIO(blob))
-        _insist_on_size(image)
+        _insist_on_size_and_kind(image)
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             layered = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
-        if upright.mode.startswith("I"):  # 16 or 32 bits a pixel: Pillow would clip to white, not scale
+        if upright.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip to white, not scale
             upright = Image.fromarray((np.asarray(upright.convert("I")) / 257).round().clip(0, 255).astype(np.uint8))
         return upright.convert("RGB")
     except UnidentifiedImageError:

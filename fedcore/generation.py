@@ -7,8 +7,9 @@ from torch import Tensor
 
 from fedcore.base import BaseModel, Conditioning
 from fedcore.composition import Parts
+from fedcore.course import Course
 from fedcore.latents import at_most, decode
-from fedcore.sampling import Course, advance, begin, length
+from fedcore.sampling import advance, begin, length
 
 BATCH = 16
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,25 +12,13 @@ from torch import Tensor
 from fedcore.adapters import Adapter
 from fedcore.base import BaseModel, Conditioning
 from fedcore.composition import Parts, weighted_sum
+from fedcore.course import MOST_GUIDANCE, MOST_PIXELS, MOST_STEPS, Course
 from fedcore.errors import InputError
 from fedcore.injection import injected
 from fedcore.latents import insist_on_size
 from fedcore.prompts import nothing
 from fedcore.schedulers import remembered, remind, scheduler
 from fedcore.seeds import generator
-
-
-@dataclass(frozen=True)
-class Course:
-    """How pictures are drawn: `steps` of a `scheduler` (None: the base's own), `guidance`, `size` in pixels (None: the base's).
-
-    Heun's and PNDM's schedulers ask the denoiser more often than that: see `length`.
-    """
-
-    steps: int
-    guidance: float
-    scheduler: str | None = None
-    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,17 +36,14 @@ class State:
         return State(self.latents[index], self.done, memory)
 
 
-MOST_STEPS, MOST_PIXELS = 1000, 4096
-
-
 def insist_on_course(base: BaseModel, course: Course) -> None:
     """Refuse what cannot be drawn.
 
     Raises:
         InputError: no such scheduler goes with the base, or not with so many steps; guidance or size are impossible.
     """
-    if not math.isfinite(course.guidance):
-        raise InputError(f"guidance is {course.guidance}; give a number, such as 3")
+    if not -MOST_GUIDANCE <= course.guidance <= MOST_GUIDANCE:
+        raise InputError(f"guidance is {course.guidance:g}; give a number up to {MOST_GUIDANCE:g}, such as 3")
     if not 1 <= course.steps <= MOST_STEPS:
         raise InputError(f"{course.steps} steps cannot be taken; give 1 to {MOST_STEPS}")
     if course.size is not None and course.size > MOST_PIXELS:
@@ -95,6 +79,9 @@ def advance(
 
     Halves that are put together give the bits of one go, if the batch is the same. Adapters stand beside the weights, as in
     diffusers, whose pictures with the exported adapter are the same.
+
+    Raises:
+        InputError: the numbers grew beyond what can be computed with, so that nothing would be seen.
     """
     shape = base.family.shape(base, course.size)
     steps = scheduler(base, course.scheduler, course.steps, shape)
@@ -115,6 +102,8 @@ def advance(
                 predicted = mine if predicted is None else predicted + mine
             current = steps.step(predicted, timestep, current).prev_sample
             on_step(done + 1)
+    if not bool(torch.isfinite(current).all()):
+        raise InputError(f"the picture grew beyond all numbers; lower the guidance, which is {course.guidance:g}")
     return State(current, last, remembered(steps))
 
 

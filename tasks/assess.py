@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from data.home import Home
 from data.records import Model
+from fedcore.course import Course
 from tasks._models import load_model, load_parts
 from tasks._stage import BaseJob, Made
 
@@ -63,7 +64,6 @@ def drawn(job: DrawJob) -> Made:
     from fedcore.composition import COMPOSITIONS
     from fedcore.generation import generate
     from fedcore.prompts import encode
-    from fedcore.sampling import Course
 
     base, names, seeds = job.open_base(), *_asked(job)
     plan = COMPOSITIONS[job.compose](load_parts(job.model))
@@ -77,7 +77,7 @@ def drawn_split(job: SplitJob) -> Made:
     from fedcore.prompts import encode
 
     base, names, seeds = job.open_base(), *_asked(job)
-    course, wished = sampling.Course(job.steps, job.guidance), encode(base, names).prompts
+    course, wished = Course(job.steps, job.guidance), encode(base, names).prompts
     towards = wished if job.generic is None else encode(base, [job.generic]).prompts.times(len(names))
     state = sampling.begin(base, course, seeds)
     state = sampling.advance(base, course, state, towards, sampling.alone(load_model(job.early)), until=job.done)

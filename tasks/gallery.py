@@ -48,9 +48,10 @@ def paint(job: GalleryJob) -> Made:
     """`gallery` (PNG: a row per model, a column per prompt); in the record, what style each picture is taken for."""
     from data.base.judge import load_judge
     from data.gallery import gallery
+    from fedcore.course import Course
     from fedcore.generation import generate
     from fedcore.prompts import encode
-    from fedcore.sampling import Course, alone
+    from fedcore.sampling import alone
     from fedcore.seeds import derive
 
     base, store, want = job.open_base(), Home.current().server(), job.settings

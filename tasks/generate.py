@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from data.home import Home
 from data.records import Model, RoundRecord, bound, rounds
-from data.store import insist_on_place, write_atomically
+from data.store import insist_on_png, write_atomically
 from fedcore.errors import InputError
 from tasks._models import base_of, load_bank, load_model
 
@@ -87,7 +87,7 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
 
     Raises:
         InputError: no such run, client, cluster, composition or scheduler, a size that the base cannot draw, a run without rounds,
-            or no place for `out`.
+            or `out` is no place for a PNG.
     """
     record = last_round(home, name)
     if who.client is not None:
@@ -98,8 +98,9 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
 
     from fedcore import generation
     from fedcore.composition import COMPOSITIONS
+    from fedcore.course import Course
     from fedcore.prompts import encode
-    from fedcore.sampling import Course, insist_on_course
+    from fedcore.sampling import insist_on_course
     from fedcore.seeds import derive
     from fedcore.training import enough_memory
 
@@ -109,7 +110,7 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
         raise InputError(f"there is no composition '{how.compose}'; there are {', '.join(COMPOSITIONS)}")
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
     insist_on_course(base, course)
-    insist_on_place(out)
+    insist_on_png(out)
     chosen = models_of(home, record, base, who, prompt)
     parts = [(weight, adapter) for weight, _, model in chosen if (adapter := load_model(model)) is not None]
     seeds = [how.seed if i == 0 else derive(how.seed, "further picture", i) for i in range(how.number)]

@@ -26,6 +26,7 @@ from data.base.load import load_base
 from data.emoji.pack import base_drawings, drawings, pixels
 from data.emoji.styles import STYLES
 from data.gallery import contact_sheet
+from fedcore.course import Course
 from fedcore.generation import generate
 from fedcore.pretraining.assess import caption_test
 from fedcore.pretraining.autoencoder import autoencoder_loss, new_autoencoder, peak_signal_to_noise
@@ -37,7 +38,7 @@ from fedcore.pretraining.text import new_text_encoder, train_tokenizer
 from fedcore.pretraining.whitening import standardise
 from fedcore.pretraining.wishes import wish_loss
 from fedcore.prompts import encode as encode_texts
-from fedcore.sampling import Course, alone
+from fedcore.sampling import alone
 from fedcore.seeds import derive, generator, isolated
 
 log = logging.getLogger("tasks.pretrain")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from data.home import Home
 from data.records import RoundRecord
-from data.store import insist_on_place
+from data.store import insist_on_place, insist_on_png
+from fedcore.course import Course
 from fedcore.errors import InputError
 from tasks._models import base_of, load_model
 from tasks.generate import How, last_round, of_cluster, personal, write_png
@@ -19,7 +20,6 @@ from tasks.generate import How, last_round, of_cluster, personal, write_png
 if TYPE_CHECKING:
     from data.handover import Request
     from fedcore.base import BaseModel
-    from fedcore.sampling import Course
 
 SUFFIX = ".latents.safetensors"
 
@@ -34,7 +34,7 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
     """
     from data.handover import Request, write_request
     from fedcore.prompts import encode
-    from fedcore.sampling import Course, insist_on_course
+    from fedcore.sampling import insist_on_course
 
     record, cluster = last_round(home, name), None
     if client is not None:
@@ -105,7 +105,9 @@ def begin(
                 request.seed,
                 state.rows(slice(i, i + 1)),
                 record.clusters[home_of].adapter.sha256,
+                home_of,
                 None if request.prompt else generic,
+                len(of),
             )
             begun.append(Begun(file, write_handover(file, base, mine)))
     return begun
@@ -146,7 +148,7 @@ def finish(
     """On the device: go on with the client's personal model and the prompt, and write the picture as PNG.
 
     Raises:
-        InputError: no such run or client.
+        InputError: no such run or client, or `out` is no place for a PNG.
         HandoverRefused: latents that cannot be used.
     """
     import torch
@@ -161,7 +163,7 @@ def finish(
     base = base_of(home, name)
     torch.set_num_threads(1)
     found = read_handover(file, base)
-    insist_on_place(out)
+    insist_on_png(out)
     before, course = found.state.done, found.course
     steps = sampling.length(base, course)
     made = sampling.advance(
@@ -176,7 +178,9 @@ def finish(
         "seed": found.seed,
         "split": before,
         "early": found.early,
+        "cluster": found.cluster,
         "generic": found.generic,
+        "batch": found.batch,
     }
     about |= {"styles": [{"weight": 1.0, "style": client, "adapters": [(share, ref.sha256) for share, ref in model]}]}
     write_png(out, decode(base, made.latents), about, prompt if keep else None)

@@ -31,16 +31,27 @@ def read_adapter(path: Path, family: Family) -> dict[str, Layer]:
     try:
         tensors = load_file(file)
     except FileNotFoundError:
-        raise AdapterRefused(f"{file}: there is no such file; give a PEFT folder or a .safetensors file") from None
+        raise AdapterRefused(f"{file}: there is no such file; {_instead(path)}") from None
     except (SafetensorError, OSError, KeyError):
         raise AdapterRefused(f"{file}: not a safetensors file; adapters are exchanged as safetensors only") from None
     if odd := sorted(key for key in tensors if "dora_scale" in key or "lora_magnitude_vector" in key):
         raise AdapterRefused(f"{file}: '{odd[0][:120]}' makes it a DoRA, which cannot be used; train it as a LoRA")
+    if odd := sorted(key for key, value in tensors.items() if not value.is_floating_point()):
+        raise AdapterRefused(f"{file}: {odd[0][:120]!a} holds {tensors[odd[0]].dtype}, not the numbers of an adapter")
     try:
         found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, family)
     except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError, TypeError) as error:
         raise AdapterRefused(f"{file}: its names are not those of an adapter for a {family.pipeline} ({_line(error)})") from None
     return _layers(str(file), found, alphas, about)
+
+
+def _instead(path: Path) -> str:
+    """What to give where a PEFT folder's file, or any, is not there."""
+    if (path / "adapter_model.bin").exists():
+        return "a .bin may run what it likes when it is opened; save the adapter again with safe_serialization=True"
+    if path.is_dir() and (others := sorted(path.glob("*.safetensors"))):
+        return f"this is no PEFT folder; give the file itself, such as {others[0]}"
+    return "give a PEFT folder or a .safetensors file"
 
 
 def _peft(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Any]]:
@@ -50,6 +61,11 @@ def _peft(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
         raise AdapterRefused(f"{folder}: its adapter_config.json is missing or damaged") from None
     if not isinstance(about, dict) or about.get("peft_type") != "LORA":
         raise AdapterRefused(f"{folder}: no LoRA, and no other kind of adapter can be used")
+    for option in ("use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"):
+        if about.get(option):
+            raise AdapterRefused(f"{folder}: '{option}' makes it more than two factors a layer, which cannot be used; train it without")
+    if (bias := about.get("bias", "none")) != "none":
+        raise AdapterRefused(f"{folder}: it has biases (bias={str(bias)[:40]!a}), which cannot be used; train it without")
     return {key.removeprefix("base_model.model."): value for key, value in tensors.items()}, {}, about
 
 

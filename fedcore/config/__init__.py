@@ -9,10 +9,11 @@ from fedcore.config.parts import (
     PersonalConfig,
     TrainingConfig,
 )
-from fedcore.config.whole import FREE, Federation, federation
+from fedcore.config.whole import FREE, NAME, Federation, federation
 
 __all__ = [
     "FREE",
+    "NAME",
     "AdapterConfig",
     "AggregationConfig",
     "ClusteringConfig",

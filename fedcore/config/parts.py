@@ -9,6 +9,7 @@ from fedcore.adapters import Transport
 from fedcore.aggregation import AGGREGATIONS, Rule
 from fedcore.aggregation.server import Optimiser, Step
 from fedcore.clustering import BY_LOSS, CLUSTERINGS, View
+from fedcore.course import MOST_GUIDANCE, MOST_STEPS
 from fedcore.errors import ConfigError
 from fedcore.injection import Target
 from fedcore.interaction import INTERACTIONS
@@ -220,6 +221,6 @@ class EvaluationConfig(Part):
     timesteps: Positive = 8
     others: bool = True
     prompts: Annotated[tuple[str, ...], Field(min_length=1)] = ("a cat", "a house", "a car", "a flower")
-    steps: Positive = 24
-    guidance: float = 3.0
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 24
+    guidance: Annotated[float, Field(le=MOST_GUIDANCE)] = 3.0
     hybrids: Annotated[int, Field(ge=0)] = 2

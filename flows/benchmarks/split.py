@@ -17,6 +17,7 @@ from data.home import Home
 from data.manifests import Manifest
 from data.records import Model, RoundRecord
 from fedcore.config import Federation
+from fedcore.course import Course
 from fedcore.errors import InputError
 from fedcore.statistics import Interval, bootstrap, paired
 from flows.benchmarks.quality import distances, features_of, real_features
@@ -171,7 +172,7 @@ def costs_of(home: Home, federation: Federation, record: RoundRecord) -> Costs:
     base = base_of(home, federation.name)
     adapter = load_model(((1.0, record.clusters[min(record.clusters)].adapter),))
     step = {users: _step(base, adapter, users) for users in USERS}
-    course = sampling.Course(STEPS, GUIDANCE)
+    course = Course(STEPS, GUIDANCE)
     prompt = encode(base, ["a cat"]).prompts
     state = sampling.begin(base, course, [0])
     at = [time.perf_counter()]
@@ -187,7 +188,7 @@ def costs_of(home: Home, federation: Federation, record: RoundRecord) -> Costs:
         handover = {}
         for done in sorted(SPLITS):
             state = sampling.advance(base, course, state, prompt, sampling.alone(adapter), until=done)
-            handover[done] = write_handover(file, base, Handover(course, 0, state, "0" * 64))
+            handover[done] = write_handover(file, base, Handover(course, 0, state, "0" * 64, 0))
     return Costs(step, _median(at), request, handover)
 
 
@@ -196,7 +197,7 @@ def _step(base: "BaseModel", adapter: "Adapter | None", users: int) -> float:
     from fedcore import sampling
     from fedcore.prompts import encode
 
-    course = sampling.Course(STEPS, GUIDANCE)
+    course = Course(STEPS, GUIDANCE)
     state, prompts = sampling.begin(base, course, range(users)), encode(base, ["a cat"]).prompts.times(users)
     at: list[float] = []
     plan = sampling.alone(adapter)

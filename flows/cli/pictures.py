@@ -211,13 +211,15 @@ def inspect_table(
     from data.base.load import imagined
     from data.gallery import contact_sheet
     from data.inspection import as_trained, inspection
-    from data.store import write_atomically
+    from data.store import insist_on_png, write_atomically
     from data.tables import read_table
     from fedcore.errors import InputError, TableError
     from fedcore.latents import picture_size
 
-    if sheet is not None and sheet.resolve() == file.resolve():
-        raise InputError("--sheet names the table itself; name another file")
+    if sheet is not None:
+        if sheet.resolve() == file.resolve():
+            raise InputError("--sheet names the table itself; name another file")
+        insist_on_png(sheet)
     try:
         rows = read_table(file.read_bytes(), str(file))
     except FileNotFoundError:

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 
 from data.handover import MOST_BYTES, Handover, Request, read_handover, read_request, write_handover, write_request
 from fedcore.base import BaseModel
+from fedcore.course import Course
 from fedcore.errors import HandoverRefused
 from fedcore.prompts import encode
-from fedcore.sampling import Course, advance, alone, begin
+from fedcore.sampling import advance, alone, begin
 from fedcore.schedulers import names
 
 COURSE = Course(steps=5, guidance=2.0)
@@ -24,7 +25,7 @@ COURSE = Course(steps=5, guidance=2.0)
 def latents(base: BaseModel, scheduler: str | None = None, done: int = 3) -> Handover:
     course = replace(COURSE, scheduler=scheduler)
     state = advance(base, course, begin(base, course, [7]), encode(base, ["a cat"]).prompts, alone(None), until=done)
-    return Handover(course, 7, state, "a" * 64)
+    return Handover(course, 7, state, "a" * 64, 2, batch=3)
 
 
 @pytest.mark.parametrize("done", [1, 3, 5])
@@ -34,7 +35,7 @@ def test_latents_come_back_with_all_that_their_scheduler_remembers(base: BaseMod
         length = write_handover(tmp_path / "x.safetensors", base, sent)
         assert (tmp_path / "x.safetensors").stat().st_size == length
         got = read_handover(tmp_path / "x.safetensors", base)
-        assert (got.course, got.seed, got.state.done, got.early) == (sent.course, 7, done, "a" * 64)
+        assert (got.course, got.seed, got.state.done, got.early, got.cluster, got.batch) == (sent.course, 7, done, "a" * 64, 2, 3)
         assert torch.equal(got.state.latents, sent.state.latents)
         assert got.state.memory.keys() == sent.state.memory.keys()
         assert all(torch.equal(got.state.memory[key], value) for key, value in sent.state.memory.items())
@@ -86,12 +87,14 @@ def valued(name: str, value: torch.Tensor) -> Callable[[Path], None]:
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a safetensors file"),
         (lambda path: path.unlink(), "there is no such file"),
         (lambda path: save_file({"latents": torch.zeros(1)}, path), "metadata is missing"),
-        (told(lambda about: about.update(format=3)), "metadata is missing, damaged or of another version"),
+        (told(lambda about: about.update(format=2)), "metadata is missing, damaged or of another version"),
+        (told(lambda about: about.update(early="../../x")), "metadata is missing, damaged"),
+        (told(lambda about: about.update(batch=0)), "metadata is missing, damaged"),
         (told(lambda about: about.update(done=2)), "not those that it was written with"),
         (told(lambda about: about.update(kind="request")), "holds a request, not latents"),
         (told(lambda about: about.update(base="0" * 64)), "another base"),
         (told(lambda about: about["course"].update(steps=10**9)), "damaged"),
-        (told(lambda about: about["course"].update(guidance=1e30)), "not those that it was written with"),
+        (told(lambda about: about["course"].update(guidance=4.0)), "not those that it was written with"),
         (valued("latents", torch.zeros(1, 4, 8, 8)), "not those that it was written with"),
         (valued("more", torch.zeros(2)), "not those that it was written with"),
     ],
@@ -120,6 +123,8 @@ def test_what_was_tampered_with_is_refused(base: BaseModel, tmp_path: Path, dama
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.cfloat())), "'latents' holds numbers of a kind"),
         (lambda x: replace(x, course=replace(x.course, scheduler="ancestral")), "there is no scheduler 'ancestral'"),
         (lambda x: replace(x, course=replace(x.course, scheduler="x\x1b[31m\nerror: y")), "its metadata is missing, damaged"),
+        (lambda x: replace(x, course=replace(x.course, guidance=1e30)), "guidance is 1e+30; give a number up to 100"),
+        (lambda x: replace(x, early=""), "does not say whose adapter began it"),
         (lambda x: replace(x, course=replace(x.course, size=17)), "pictures of 17 pixels cannot be drawn"),
     ],
 )

@@ -70,6 +70,14 @@ def test_what_no_client_might_hand_over_is_refused_and_nothing_written(
     assert not (tmp_path / "c01.adapter.safetensors").exists()
 
 
+@pytest.mark.parametrize("name", ["../c01", "C01", ""])
+def test_a_name_that_no_client_has_is_refused(base: BaseModel, tmp_path: Path, name: str) -> None:
+    client(tmp_path)
+    (tmp_path / "inner").mkdir()
+    with pytest.raises(ConfigError, match="is no client's name"):
+        import_adapter(tmp_path / "x.safetensors", name, tmp_path / "inner", base.family, target_shapes(base, "all"))
+
+
 def test_a_dora_is_refused_not_read_in_part(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
     client(tmp_path)
     mine = random_adapter(target_shapes(base, "attention"), 2)

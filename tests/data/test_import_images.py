@@ -46,7 +46,7 @@ def test_captions_lie_in_text_files_beside_the_pictures_also_in_subfolders(tmp_p
 
 
 def test_captions_lie_in_a_jsonl_file_which_wins_over_text_files(tmp_path: Path) -> None:
-    lines = [{"file_name": "sub/a.png", "prompt": "a cat"}, {"image": "b.png", "text": "a dog"}, {"file": "c.png", "caption": "pizza"}]
+    lines = [{"file_name": "./sub/a.png", "prompt": "a cat"}, {"image": " b.png", "text": "a dog"}, {"file": "c.png", "caption": "pizza"}]
     root = folder(tmp_path, {"sub/a.png": png(1), "b.png": png(2), "c.png": png(3), "d.png": png(4), "b.txt": "other", "d.txt": "a house"})
     (root / "metadata.jsonl").write_text("\n\n".join(json.dumps(line) for line in lines))
     made, skipped = rows(tmp_path, root)
@@ -123,11 +123,12 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         ("metadata.jsonl", '{"file_name": "a.png", "prompt": "x", "split": "dev"}', r"line 1: split 'dev' is none of train, tune"),
         ("metadata.jsonl", '{"file_name": 5, "prompt": "x"}\n{"file_name": "z.png", "prompt": "x"}', r"metadata\.jsonl: line 1"),
         ("metadata.jsonl", '{"file_name": "a.png", "prompt": "b \\ud800"}', r"metadata\.jsonl: line 1: holds half a character"),
+        ("captions.csv", 'file_name,prompt\na.png,"x\nb.png,y\n', r"captions\.csv: cannot be read"),
         ("captions.csv", "name,words\na.png,x\n", r"captions\.csv: line 2: needs a file name"),
         ("captions.csv", b"file_name,prompt\na.png,F\xfcchse\n", r"captions\.csv"),
         ("metadata.jsonl", b'{"file_name": "a.png", "prompt": "F\xfcchse"}', r"metadata\.jsonl"),
     ],
-    ids=["no json", "no object", "no caption", "split", "number", "surrogate", "headings", "latin-1 csv", "latin-1 jsonl"],
+    ids=["no json", "no object", "no caption", "split", "number", "surrogate", "open quote", "headings", "latin-1 csv", "latin-1 jsonl"],
 )
 def test_a_caption_line_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
     root = folder(tmp_path, {"a.png": png(1), "a.txt": "good"})

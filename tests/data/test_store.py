@@ -12,7 +12,7 @@ import fsspec
 import pytest
 import s3fs
 
-from data.store import Ref, Store, insist_on_place, without_locations, write_atomically
+from data.store import Ref, Store, insist_on_place, insist_on_png, without_locations, write_atomically
 from fedcore.errors import InputError, StoreError
 from tests.e2e.servers import clean_environment, free_port, process, wait_for
 
@@ -160,6 +160,14 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="pipe is no ordinary file"):
             write(tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("cat.jpg", "written as PNG"), ("cat", "written as PNG"), ("folder.png", "is a folder")])
+def test_a_picture_is_not_given_another_kind_s_name(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder.png").mkdir()
+    insist_on_png(tmp_path / "new" / "cat.PNG")
+    with pytest.raises(InputError, match=reason):
+        insist_on_png(tmp_path / name)
 
 
 def test_a_write_to_a_path_that_is_a_folder_leaves_no_part(tmp_path: Path) -> None:

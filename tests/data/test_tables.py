@@ -178,6 +178,15 @@ def test_a_grey_picture_of_sixteen_bits_keeps_its_greys() -> None:
     assert made.getpixel((3, 3)) == (128, 128, 128)
 
 
+@pytest.mark.parametrize("numbers", [np.float32, np.int32])
+def test_numbers_without_a_known_white_are_refused(numbers: type) -> None:
+    """They would become black or white altogether."""
+    tiff = io.BytesIO()
+    Image.fromarray(np.full((16, 16), 0.5, np.float32).astype(numbers)).save(tiff, "TIFF")
+    with pytest.raises(TableError, match="32 bits a pixel; save it with 8 or 16 bits"):
+        picture(tiff.getvalue(), 16)
+
+
 def chunks(size: tuple[int, int], *data: tuple[bytes, bytes]) -> bytes:
     """A PNG from chunks by name, checksums included."""
     header = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)

@@ -13,6 +13,7 @@ from data.base.load import load_base
 from data.home import HOME, Home
 from data.records import RoundRecord, rounds
 from fedcore import sampling
+from fedcore.course import Course
 from fedcore.errors import InputError
 from fedcore.latents import decode
 from fedcore.prompts import encode
@@ -46,7 +47,7 @@ def asked(home: Home, folder: Path, *, private: bool) -> list[Path]:
 
 def expected(record: RoundRecord, base_folder: Path, done: int, generic: str | None) -> torch.Tensor:
     """Both pictures: the early steps together with cluster 0's adapter, the others each with its own model."""
-    base, course = load_base(str(base_folder)), sampling.Course(HOW.steps, HOW.guidance)
+    base, course = load_base(str(base_folder)), Course(HOW.steps, HOW.guidance)
     own = encode(base, list(PROMPTS.values())).prompts
     towards = own if generic is None else encode(base, [generic]).prompts.times(2)
     early = sampling.alone(load_model(((1.0, record.clusters[0].adapter),)))

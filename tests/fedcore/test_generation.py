@@ -4,11 +4,12 @@ import torch
 
 from fedcore.adapters import Adapter
 from fedcore.base import BaseModel
+from fedcore.course import Course
 from fedcore.generation import generate
 from fedcore.injection import injected, target_shapes
 from fedcore.latents import decode
 from fedcore.prompts import encode
-from fedcore.sampling import Course, alone
+from fedcore.sampling import alone
 from fedcore.seeds import generator
 from tests.tiny import LATENT, PIXELS, merged, pipeline, random_adapter
 

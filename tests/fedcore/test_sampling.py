@@ -22,10 +22,11 @@ from data.base.load import load_base
 from fedcore.adapters import Adapter
 from fedcore.base import SAMPLER, BaseModel, Conditioning
 from fedcore.composition import COMPOSITIONS, STRETCH, composite, switch, weighted_sum
+from fedcore.course import Course
 from fedcore.errors import InputError
 from fedcore.injection import target_shapes
 from fedcore.prompts import encode
-from fedcore.sampling import Course, State, advance, alone, begin, insist_on_course, length
+from fedcore.sampling import State, advance, alone, begin, insist_on_course, length
 from fedcore.schedulers import DIFFUSION, FLOW, scheduler
 from fedcore.seeds import generator
 from tests.families import saved
@@ -138,6 +139,7 @@ def test_every_scheduler_has_the_noise_that_the_base_was_trained_with(base: Base
         (Course(3, 3.0, "pndm"), "the scheduler 'pndm' cannot take 3 steps; give it more"),
         (Course(61, 3.0, "ddim"), "cannot take 61 steps evenly; give it a few more or fewer"),
         (Course(6, float("nan")), "guidance is nan; give a number"),
+        (Course(6, -1e30), r"guidance is -1e\+30; give a number up to 100, such as 3"),
         (Course(1001, 3.0), "1001 steps cannot be taken; give 1 to 1000"),
         (Course(6, 3.0, None, 10**9), "at most 4096 are possible"),
         (Course(6, 3.0, None, 17), "pictures of 17 pixels cannot be drawn"),
@@ -147,6 +149,14 @@ def test_courses_that_cannot_be_drawn_are_refused(base: BaseModel, wrong: Course
     trailing = replace(base, scheduler=DDIMScheduler.from_config(base.scheduler.config, timestep_spacing="trailing", skip_prk_steps=False))
     with pytest.raises(InputError, match=reason):
         insist_on_course(trailing, wrong)
+
+
+def test_a_picture_that_grew_beyond_all_numbers_is_refused_and_not_drawn_black(base: BaseModel) -> None:
+    course = Course(2, 3.0)
+    state = begin(base, course, [0])
+    far = replace(state, latents=state.latents * 1e38)
+    with pytest.raises(InputError, match="the picture grew beyond all numbers; lower the guidance, which is 3"):
+        advance(base, course, far, encode(base, ["a cat"]).prompts, alone(None))
 
 
 @pytest.mark.parametrize("of", ["sd", "flux"])

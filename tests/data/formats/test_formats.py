@@ -1,6 +1,7 @@
 """Exported adapters open in PEFT and diffusers and mean the same there; what others made is read with distrust."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,13 @@ from data.formats import FORMATS, Made, made_for, read_adapter
 from data.formats.kohya import write_kohya
 from fedcore.adapters import Adapter, Layer
 from fedcore.base import BaseModel
+from fedcore.course import Course
 from fedcore.errors import AdapterRefused, FedcoreError
 from fedcore.families import FAMILIES as KNOWN
 from fedcore.generation import generate
 from fedcore.injection import Target, target_shapes
 from fedcore.prompts import encode
-from fedcore.sampling import Course, alone
+from fedcore.sampling import alone
 from fedcore.seeds import generator
 from tests.families import PIXELS, saved
 from tests.tiny import dense, random_adapter
@@ -216,6 +218,10 @@ def names(file: Path) -> None:
     save_file({"lora_unet_made_up": torch.zeros(2, 2)}, file)
 
 
+def whole_numbers(file: Path) -> None:
+    save_file({name: value.int() for name, value in load_file(file).items()}, file)
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -224,6 +230,7 @@ def names(file: Path) -> None:
         (half, "lacks one of its two factors"),
         (shapes, "do not multiply"),
         (names, "lora_unet_made_up"),
+        (whole_numbers, "holds torch.int32, not the numbers of an adapter"),
     ],
 )
 def test_files_that_are_no_adapter_are_refused_in_one_line(both: Both, tmp_path: Path, damage: Callable[[Path], None], told: str) -> None:
@@ -261,11 +268,26 @@ def test_a_rank_that_no_training_gives_is_refused(both: Both, tmp_path: Path) ->
 def test_a_peft_folder_of_another_kind_is_refused(both: Both, tmp_path: Path) -> None:
     folder = written(both, adapter(both.base), "peft", tmp_path)
     config = tmp_path / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"peft_type": "LOHA"}))
+    plain = json.loads(config.read_text())
+    for more, reason in (
+        ({"use_dora": True}, "'use_dora' makes it more than two factors a layer"),
+        ({"fan_in_fan_out": True}, "'fan_in_fan_out' makes it"),
+        ({"bias": "lora_only"}, "it has biases (bias='lora_only')"),
+    ):
+        config.write_text(json.dumps(plain | more))
+        with pytest.raises(AdapterRefused, match=re.escape(reason)):
+            read_adapter(folder, both.base.family)
+    config.write_text(json.dumps(plain | {"peft_type": "LOHA"}))
     with pytest.raises(AdapterRefused, match="no LoRA"):
         read_adapter(folder, both.base.family)
     config.unlink()
     with pytest.raises(AdapterRefused, match="missing or damaged"):
         read_adapter(folder, both.base.family)
-    with pytest.raises(AdapterRefused, match="there is no such file"):
+    with pytest.raises(AdapterRefused, match=r"there is no such file; give a PEFT folder or a \.safetensors file"):
         read_adapter(tmp_path / "no.safetensors", both.base.family)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "lora.safetensors")
+    with pytest.raises(AdapterRefused, match=r"this is no PEFT folder; give the file itself, such as .*/lora\.safetensors"):
+        read_adapter(folder, both.base.family)
+    (tmp_path / "adapter_model.bin").touch()
+    with pytest.raises(AdapterRefused, match=r"save the adapter again with safe_serialization=True"):
+        read_adapter(folder, both.base.family)

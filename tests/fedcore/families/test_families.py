@@ -11,12 +11,13 @@ from torch import Tensor
 
 from data.base.load import forget_base, load_base
 from fedcore.base import BaseModel
+from fedcore.course import Course
 from fedcore.evaluation import heldout_losses
 from fedcore.generation import generate
 from fedcore.injection import initial, target_shapes
 from fedcore.latents import decode, picture_size, posterior
 from fedcore.prompts import encode, nothing, requirement
-from fedcore.sampling import Course, alone
+from fedcore.sampling import alone
 from fedcore.seeds import generator
 from fedcore.training import Examples, Settings, train
 from tests.families import FAMILIES, PIXELS, saved
