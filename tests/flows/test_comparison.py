@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from data.emoji.benchmark import POOL
 from data.federations import client_folder, read_federation
 from data.home import Home
 from data.records import ClientRecord, ClusterRecord, RoundRecord
@@ -15,7 +16,7 @@ from fedcore.errors import InputError
 from fedcore.statistics import Interval
 from flows.benchmarks.cells import Cell, Table, measured
 from flows.benchmarks.comparison import best, difference, markdown, qualities, reached
-from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, cell_key, prepare, run_name
+from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, _pooled, cell_key, prepare, run_name
 from flows.benchmarks.plots import bars, draw, points, sensitivities
 from flows.benchmarks.quality import Quality
 from flows.benchmarks.suite import Suite, shortlist
@@ -130,6 +131,44 @@ def test_what_the_table_holds_is_put_together_without_computing(tmp_path: Path) 
     assert "personal 0.7000 (+0.0000" in told[0]
 
 
+def test_all_methods_and_the_shortlist_are_put_into_tables_and_plots(tmp_path: Path) -> None:
+    """With every cell in the table, each of another last loss."""
+    home, out = Home(tmp_path), tmp_path / "out"
+    names = [*METHODS, CENTRAL.name]
+    for seed in (0, 1):
+        for i, (name, method) in enumerate({**METHODS, CENTRAL.name: CENTRAL}.items()):
+            records = [record(n, dict.fromkeys("abc", 0.9 - n * i / 1000)) for n in (1, 2)]
+            made = replace(cell(name, method.question, records, seed), quality=QUALITY)
+            if name in ("fedavg", *ABLATION.values(), CENTRAL.name) or seed == 0:
+                Table(out / "cells.parquet").add(replace(made, key=cell_key(home, method, seed)))
+    suite = Suite(home, out, lambda _: None)
+    screened = suite.screen(0)
+    assert [c.method for c in screened] == ["fedavg", *(name for name in METHODS if name != "fedavg")]
+    text = (out / "screening.md").read_text()
+    assert all(text.count(f"| `{name}` |") == 1 for name in METHODS)
+    suite.repeat([0, 1], list(ABLATION.values()))
+    text = (out / "shortlist.md").read_text()
+    wanted = {*ABLATION.values(), CENTRAL.name}
+    assert {name: text.count(f"| `{name}` |") for name in names} == {name: 4 if name in wanted else 0 for name in names}
+    for plot in ("rounds-seed-0", "bytes-seed-1", "ablation"):
+        assert (out / f"{plot}.png").stat().st_size > 5000
+        assert "<svg" in (out / f"{plot}.svg").read_text()
+
+
+def test_every_method_has_the_same_budget_of_pictures(tmp_path: Path) -> None:
+    """But for those who take part less, which is what is asked of them."""
+    file = prepare(Home(tmp_path), 0)
+    budgets = {}
+    for method in (*METHODS.values(), *(m for of in SENSITIVITY.values() for m in of.values())):
+        f = read_federation(file, method.settings, "x")
+        steps = f.training.steps + (f.personal.steps if f.personal.trains else 0)
+        budgets[method.name] = steps * f.rounds * f.training.batch * len(f.clients)
+    assert set(budgets.values()) == {10 * 8 * 8 * 42}
+    pooled = read_federation(file, [*CENTRAL.settings, *_pooled(read_federation(file, CENTRAL.settings, "x"))], "x")
+    assert pooled.clients == (POOL,)
+    assert pooled.training.steps * pooled.rounds * pooled.training.batch == 10 * 7 * 8 * 42
+
+
 def test_the_pipeline_is_what_a_federation_is_where_nothing_is_said(tmp_path: Path) -> None:
     file = prepare(Home(tmp_path), 0)
     one, other = (read_federation(file, settings, "x") for settings in (METHODS["pipeline"].settings, ["adapter.rank=8"]))
@@ -191,8 +230,6 @@ def test_bars_and_sensitivities_are_drawn(tmp_path: Path) -> None:
 
 
 def test_every_method_of_the_benchmark_is_a_federation_that_can_be_run() -> None:
-    from data.federations import read_federation
-
     every = {*METHODS.values(), CENTRAL, *(method for of in SENSITIVITY.values() for method in of.values())}
     names = set()
     for method in every:

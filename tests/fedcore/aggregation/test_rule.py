@@ -48,6 +48,14 @@ def test_what_stood_frozen_beside_the_clients_belongs_to_the_ideal() -> None:
         torch.testing.assert_close(dense(made[name]), want)
 
 
+@pytest.mark.parametrize("rule", [rule for rule in RULES if AGGREGATIONS[rule].split in ("rest", "head+tail", "fresh")])
+def test_no_rule_that_leaves_something_beside_its_clients_loses_it(rule: str) -> None:
+    adapters, frozen = [random_adapter(SHAPES, 2, i) for i in range(2)], random_adapter(SHAPES, 3, "frozen")
+    with_it, without = (AGGREGATIONS[rule].combine(adapters, [0.4, 0.6], of, rank=32, energy=1.0).adapter for of in (frozen, None))
+    for name in SHAPES:
+        torch.testing.assert_close(dense(with_it[name]), dense(without[name]) + dense(frozen[name]))
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_one_client_alone_gets_its_own_update_back(rule: str) -> None:
     adapter = random_adapter(SHAPES, 3, "alone", scale=0.5)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fedcore.clustering import CLUSTERINGS, Clusters, chosen, cluster, drawn, soft_shares, unit
-from fedcore.clustering.methods import MANY, in_k_means, silhouette
+from fedcore.clustering.methods import MANY, choose_k, in_k_means, silhouette
 
 GROUPED = sorted(set(CLUSTERINGS) - {"alone"})
 
@@ -27,6 +27,12 @@ def test_planted_groups_are_found_with_their_number(method: str) -> None:
     found = cluster(wishes(planted(8)), k=None, most=8, min_size=2, seed=0, method=method)
     assert [len(m) for m in found.members.values()] == [8, 8, 8, 8]
     assert found.members[0] == [f"c{i:03}" for i in range(8)]
+
+
+def test_a_number_of_groups_that_makes_one_too_small_is_not_chosen() -> None:
+    """Two groups of eight and one of two."""
+    vectors = np.vstack([planted(8)[:16], planted(2)[4:6]])
+    assert [choose_k(in_k_means, vectors, 0, most=6, min_size=least) for least in (1, 2, 3)] == [3, 3, 2]
 
 
 @pytest.mark.parametrize("method", GROUPED)

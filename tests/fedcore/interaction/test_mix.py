@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedcore.adapters import Adapter, Layer, to_bytes
+from fedcore.adapters import Adapter, Layer, Split, to_bytes
 from fedcore.interaction import exchanged
 from tests.tiny import dense, random_adapter
 
@@ -71,3 +71,13 @@ def test_what_stands_beside_is_the_sum_of_the_others_and_the_own_adapter_keeps_i
     assert made.beside is not None
     for name in SHAPES:
         torch.testing.assert_close(dense(made.beside[name]), want(0, name) - 0.8 * dense(ADAPTERS[0][name]))
+
+
+@pytest.mark.parametrize("split", ["cut", "rest", "head", "head+tail", "fresh"])
+def test_what_stands_beside_is_the_best_of_its_rank_whatever_clients_make_of_their_own_adapter(split: Split) -> None:
+    made = exchanged(ADAPTERS, WEIGHTS, beside=True, split=split, head=4, rank=3)[0]
+    assert to_bytes(made.own) == to_bytes(ADAPTERS[0])
+    assert made.beside is not None
+    for name in SHAPES:
+        u, s, v = torch.linalg.svd((want(0, name) - 0.8 * dense(ADAPTERS[0][name])).double())
+        torch.testing.assert_close(dense(made.beside[name]).double(), u[:, :3] * s[:3] @ v[:3], rtol=1e-4, atol=1e-5)
