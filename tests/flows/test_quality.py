@@ -17,12 +17,14 @@ from data.home import HOME, Home
 from data.records import Model
 from fedcore import adapters
 from fedcore.base import Conditioning
+from fedcore.config import federation
 from fedcore.evaluation import heldout_losses
 from fedcore.injection import initial, target_shapes
 from fedcore.pretraining.captions import STYLE_WORDS
 from fedcore.prompts import encode
 from fedcore.statistics import kernel_distance
 from fedcore.training import Examples
+from flows.benchmarks import quality
 from flows.benchmarks.quality import distances, similarity, speaker
 from tasks._stage import commit
 from tasks.assess import AssessJob, DrawJob, SplitJob, assessed, drawn, drawn_split
@@ -123,3 +125,41 @@ def test_two_halves_of_one_model_draw_what_it_draws_alone(home: Home) -> None:
     assert split["same"] == whole
     assert whole not in (split["model"], split["prompt"])
     assert split["model"] != split["prompt"]
+
+
+def test_a_round_s_quality_is_that_of_its_personal_models_and_of_even_mixtures_of_its_styles_clusters(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pictures each; put together again here from the stages' own results."""
+    monkeypatch.setattr(quality, "PICTURES", 2)
+    monkeypatch.setattr(quality, "STEPS", 1)
+    monkeypatch.setattr(quality, "scheduled", lambda run, job, compute: lambda: run(job, compute))  # in this process
+    shapes, store = target_shapes(load_base("embedded"), "attention"), home.server()
+    refs = [store.put(adapters.to_bytes(random_adapter(shapes, 2, i, size=0.03)), "adapter", ".safetensors") for i in range(5)]
+    made = record(1, dict.fromkeys("abc", 0.5), clusters="011")
+    members, styles = {0: ["a"], 1: ["b", "c"]}, {"a": USERS[0], "b": USERS[1], "c": USERS[1]}
+    clients = {c: who.model_copy(update={"personal": refs[i], "group": styles[c]}) for i, (c, who) in enumerate(made.clients.items())}
+    clusters = {i: of.model_copy(update={"members": members[i], "adapter": refs[3 + i]}) for i, of in made.clusters.items()}
+    made = made.model_copy(update={"base": digest(EMBEDDED), "clients": clients, "clusters": clusters})
+    values = {"name": "x", "clients": list("abc"), "evaluation": {"timesteps": 1}}
+    found = quality.quality(home, federation(values, "f.yaml"), made)
+
+    common = {"pictures": 2, "guidance": quality.GUIDANCE}
+    own = {
+        c: commit(job(AssessJob, ((1.0, refs[i]),), timesteps=1, style=styles[c], who=c, **common), assessed) for i, c in enumerate("abc")
+    }
+    assert found.retrieval == np.mean([hand == styles[c] for c in "abc" for hand in own[c].record["named"]])
+    assert found.other_subjects == pytest.approx(np.mean([m.record["style"] for m in own.values()]))
+    assert found.base_styles == pytest.approx(np.mean([m.record["plain"] for m in own.values()]))
+    real = quality.real_features()
+    assert set(real) == set(USERS)
+    features = {c: load(store.get(m.outputs["features"]))["features"].astype(np.float64) for c, m in own.items()}
+    assert found.kid.mean == pytest.approx(np.mean([kernel_distance(features[c], real[styles[c]]) for c in "abc"]))
+    of = {style: refs[4] if style == USERS[1] else refs[3] for style in USERS}  # most of its clients, or the first of equals
+    resembling = []
+    for pair in combinations(USERS, 2):
+        halves = tuple((0.5, of[style]) for style in pair)
+        both = [commit(job(DrawJob, halves, style=style, **common), drawn) for style in pair]
+        mixed = np.concatenate([load(store.get(m.outputs["features"]))["features"].astype(np.float64) for m in both])
+        resembling.append(quality.resemblance(mixed, pair, real))
+    assert found.hybrid.mean == pytest.approx(np.mean(resembling))
