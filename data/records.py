@@ -132,7 +132,7 @@ def bind(store: Store, federation: Federation) -> None:
     """Tie the run's name to this configuration; more rounds extend it.
 
     Raises:
-        ConfigError: the name stands for another configuration already.
+        ConfigError: the name stands for another configuration already, or the run that this one begins with has no such cluster.
     """
     path = f"runs/{federation.name}/federation.json"
     text = store.read_text(path)
@@ -147,8 +147,27 @@ def bind(store: Store, federation: Federation) -> None:
         federation = federation.model_copy(update={"rounds": max(before.rounds, federation.rounds)})
         if before == federation:
             return
+    else:
+        beginning(store, federation)
     what = {"format": FORMAT, "digest": federation.digest(), "federation": federation.model_dump(mode="json")}
     store.write_text(path, json.dumps(what, indent=1))
+
+
+def beginning(store: Store, federation: Federation) -> Ref | None:
+    """The adapter of another run that this one begins with, if any.
+
+    Raises:
+        ConfigError: there is no such run or cluster.
+    """
+    begin = federation.begin
+    if begin is None:
+        return None
+    bound(store, begin.run)
+    records = rounds(store, begin.run)
+    if not records or begin.cluster not in records[-1].clusters:
+        known = ", ".join(map(str, records[-1].clusters)) if records else "none yet"
+        raise ConfigError(f"begin: run '{begin.run}' has no cluster {begin.cluster}; its clusters: {known}")
+    return records[-1].clusters[begin.cluster].adapter
 
 
 def extend(store: Store, name: str, add_rounds: int, *, by: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.manifests import Manifest
-from data.records import ClusterRecord, RoundRecord, bound, rounds
+from data.records import ClusterRecord, RoundRecord, beginning
 from data.store import Ref
 from fedcore.clustering import BY_LOSS, drawn
 from fedcore.config import Federation
@@ -72,7 +72,8 @@ def sent_to(
         rank, home = f.adapter.rank_of(present[client].device), homes.get(client)
         if (home, rank) not in made:
             of = before.clusters[home] if before and home is not None else None
-            job = StartJob(adapter=of.own if of else other_run_s(stages), **_division(f, rank, stages.number if before else None), **base)
+            adapter = of.own if of else beginning(stages.store, f)
+            job = StartJob(adapter=adapter, **_division(f, rank, stages.number if before else None), **base)
             who = f"rank {rank}" if home is None else f"cluster {home} rank {rank}"
             outputs = stages.run(start, job, who).outputs
             tail, others = outputs.get("tail"), of.beside if of else None
@@ -121,23 +122,6 @@ def bytes_sent(
     had = {ref.sha256 for ref in known.mixed} if known else set()
     new = {ref.sha256: ref.bytes for ref in (sent.start, *sent.beside, *mixed) if ref.sha256 not in had}
     return sum(new.values()) + (sum(ref.bytes for ref in clusters.values()) if f.clustering.method == BY_LOSS else 0)
-
-
-def other_run_s(stages: Stages) -> Ref | None:
-    """The adapter of another run that this one begins with, if any.
-
-    Raises:
-        ConfigError: there is no such run or cluster.
-    """
-    begin = stages.federation.begin
-    if begin is None:
-        return None
-    bound(stages.store, begin.run)
-    records = rounds(stages.store, begin.run)
-    if not records or begin.cluster not in records[-1].clusters:
-        known = ", ".join(map(str, records[-1].clusters)) if records else "none yet"
-        raise ConfigError(f"begin: run '{begin.run}' has no cluster {begin.cluster}; its clusters: {known}")
-    return records[-1].clusters[begin.cluster].adapter
 
 
 def train_job(f: Federation, client: str, sent: Sent, number: int, before: RoundRecord | None, identity: dict[str, str]) -> TrainJob:

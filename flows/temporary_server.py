@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from threading import Thread
 
 from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+
+PATIENCE = 120
+"""Seconds that a server may take to start: on a machine that has other work, Prefect's twenty are too few."""
 
 WATCH = 'cat >/dev/null; kill "$0"'
 """Waits until nobody can write to it any more, which is when the process that started it has ended, however it ended."""
@@ -24,7 +32,8 @@ def temporary_server() -> Iterator[None]:
         yield
         return
     Thread(target=_watch, daemon=True).start()
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    patience = max(PATIENCE, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: patience}):
         yield
 
 

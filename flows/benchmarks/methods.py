@@ -15,6 +15,7 @@ from data.home import Home
 from data.records import RoundRecord, bind, bound, rounds
 from data.store import write_atomically
 from fedcore.config import Federation
+from fedcore.errors import InputError
 from flows.benchmarks.cells import key_of
 from flows.training import federated_training
 from tasks._dispatch import warm
@@ -188,7 +189,13 @@ def run_name(method: Method, seed: int, key: str) -> str:
 
 @lru_cache
 def prepare(home: Home, seed: int, wrong: float = WRONG) -> Path:
-    """The federation file of a seed with its clients' files beside it, on the clients' side of the state folder; written once a process."""
+    """The federation file of a seed with its clients' files beside it, on the clients' side of the state folder; written once a process.
+
+    Raises:
+        InputError: this is not the folder that the benchmark is run in.
+    """
+    if not FILE.exists():
+        raise InputError(f"{FILE}: there is no such file; the benchmark is run in the project's own folder")
     folder = home.private("_benchmark") / (f"seed-{seed}" if wrong == WRONG else f"seed-{seed}-wrong-{wrong}")
     file = folder / "benchmark.yaml"
     write_pool(client_folder(file), write_clients(client_folder(file), seed, wrong=wrong))

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from data.records import (
     ClientRecord,
+    ClusterRecord,
     RoundRecord,
     TrainingRecord,
+    beginning,
     bind,
     bound,
     champion,
@@ -83,6 +85,21 @@ def test_more_rounds_and_another_time_limit_extend_a_run(tmp_path: Path) -> None
     bind(store, configuration())
     bind(store, configuration(rounds=5, client_timeout=7))
     assert bound(store, "demo") == configuration(rounds=5, client_timeout=7)
+
+
+def test_a_run_that_begins_with_another_one_s_cluster_is_bound_only_where_there_is_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    bind(store, configuration(name="first"))
+    for run, reason in (("nope", "there is no run 'nope'"), ("demo", "there is no run 'demo'"), ("first", "its clusters: none yet")):
+        with pytest.raises(ConfigError, match=reason):
+            bind(store, configuration(begin={"run": run}))
+    cluster = ClusterRecord(members=["a"], adapter=REF, own=REF, rank=1, aggregation_error=None)
+    write_round(store, "first", record(clusters={3: cluster}))
+    with pytest.raises(ConfigError, match="begin: run 'first' has no cluster 0; its clusters: 3"):
+        bind(store, configuration(begin={"run": "first"}))
+    assert names(store) == ["first"]
+    bind(store, configuration(begin={"run": "first", "cluster": 3}))
+    assert beginning(store, bound(store, "demo")) == REF
 
 
 @pytest.mark.parametrize("timeout", [600, 7])

@@ -163,6 +163,7 @@ def test_a_run_can_begin_where_another_ended(together: dict[str, list[RoundRecor
     )
     assert nowhere.code == 2
     assert "begin: run 'two' has no cluster 77; its clusters: " in nowhere.output
+    assert Home(mixed_world.home).server().read_text("runs/nowhere/federation.json") is None
 
 
 NO_EXCHANGE = ("interaction.method=none",)

@@ -169,6 +169,12 @@ def test_every_method_has_the_same_budget_of_pictures(tmp_path: Path) -> None:
     assert pooled.training.steps * pooled.rounds * pooled.training.batch == 10 * 7 * 8 * 42
 
 
+def test_outside_the_project_s_folder_the_benchmark_says_where_it_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"federations/benchmark\.yaml: there is no such file; the benchmark is run in the project's own"):
+        prepare(Home(tmp_path), 0)
+
+
 def test_the_pipeline_is_what_a_federation_is_where_nothing_is_said(tmp_path: Path) -> None:
     file = prepare(Home(tmp_path), 0)
     one, other = (read_federation(file, settings, "x") for settings in (METHODS["pipeline"].settings, ["adapter.rank=8"]))
