@@ -71,7 +71,7 @@ class Stages:
         made: dict[str, Enrolment] = {}
         for enrolment in self._elsewhere("enrol", jobs, {}) if f.away else enrol(list(jobs.values()), self.label, f.client_timeout):
             made[enrolment.client] = enrolment
-            watcher().step(_told(enrolment))
+            watcher().step(told(enrolment))
         return {c: made[c] for c in clients}
 
     def clients(
@@ -100,7 +100,7 @@ class Stages:
             if answer.manifest:
                 outcome = refused(answer, self._lost(job) or problem(answer.manifest, job))
             outcomes[outcome.client] = outcome
-            watcher().step(_told(outcome))
+            watcher().step(told(outcome))
         self.journal.strike(kind, [client for client, outcome in outcomes.items() if outcome.status != "ok"])
         return {job.client: outcomes[job.client] for job in jobs}
 
@@ -184,6 +184,6 @@ class Stages:
             )
 
 
-def _told(outcome: Outcome | Enrolment) -> str:
+def told(outcome: Outcome | Enrolment) -> str:
     """A client's outcome in a few words."""
     return outcome.client if outcome.status == "ok" else f"{outcome.client} {outcome.status}: {outcome.reason}"

@@ -17,6 +17,7 @@ def conflicts(f: Federation) -> Iterator[str]:
     """Each in a line that says what to do."""
     yield from _of_aggregation(f)
     yield from _of_clustering(f)
+    yield from _of_choosing(f)
 
 
 def _of_aggregation(f: Federation) -> Iterator[str]:
@@ -51,6 +52,8 @@ def _of_clustering(f: Federation) -> Iterator[str]:
     of = f.clustering
     if of.method in ("alone", "hdbscan") and of.k != "auto":
         yield f"clustering.method '{of.method}' finds the number of clusters itself: leave out clustering.k"
+    if of.k != "auto" and of.k > len(f.clients):
+        yield f"clustering.k is {of.k}, but there are {len(f.clients)} clients; give at most as many, or leave it out"
     if of.method == "alone" and f.interaction.method != "none":
         yield "clustering.method 'alone' is local training only: set interaction.method to 'none'"
     if of.method == "alone" and of.soft is not None:
@@ -60,12 +63,18 @@ def _of_clustering(f: Federation) -> Iterator[str]:
             f"clustering.on '{of.on}' compares each of the {len(f.clients)} clients with every other one, which is done for up to "
             f"{MOST_ALIKE}; set it to 'requirements'"
         )
-    if of.method == BY_LOSS:
-        if of.k == "auto":
-            yield f"clustering.method '{BY_LOSS}' cannot find the number of clusters itself; set clustering.k"
-        if not f.evaluation.others:
-            yield f"clustering.method '{BY_LOSS}' needs every cluster's loss; set evaluation.others to true"
-        if of.warmup:
-            yield f"clustering.method '{BY_LOSS}' has several clusters from the first round on; set clustering.warmup to 0"
-        if of.soft is not None:
-            yield f"clustering.method '{BY_LOSS}' has no soft membership; leave out clustering.soft"
+
+
+def _of_choosing(f: Federation) -> Iterator[str]:
+    """Where clients choose their cluster themselves."""
+    of = f.clustering
+    if of.method != BY_LOSS:
+        return
+    if of.k == "auto":
+        yield f"clustering.method '{BY_LOSS}' cannot find the number of clusters itself; set clustering.k"
+    if not f.evaluation.others:
+        yield f"clustering.method '{BY_LOSS}' needs every cluster's loss; set evaluation.others to true"
+    if of.warmup:
+        yield f"clustering.method '{BY_LOSS}' has several clusters from the first round on; set clustering.warmup to 0"
+    if of.soft is not None:
+        yield f"clustering.method '{BY_LOSS}' has no soft membership; leave out clustering.soft"

@@ -34,7 +34,7 @@ class AdapterConfig(Part):
     """
 
     rank: Positive | dict[str, Positive] = 8
-    alpha: Annotated[float, Field(gt=0)] | None = None
+    alpha: Annotated[float, Field(gt=0, le=1e6)] | None = None
     target: Target = "attention"
     transport: Transport = "fp16"
 

@@ -39,6 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, base_folder: Path, server: d
     )
     assert done.code == 0, done.output
     assert CANARY not in done.output
+    assert all(f"{client} refused: " in done.output for client in ("c03", "c04", "c05")), done.output
     yield made
 
 

@@ -194,6 +194,8 @@ def test_other_methods_say_which_ones_do(method: str) -> None:
             "personal.method to 'last'",
         ),
         ({"aggregation": {"method": "ffa"}, "personal": {"method": "dual"}}, "'ffa' hands over one factor"),
+        ({"clustering": {"k": 99}}, "clustering.k is 99, but there are "),
+        ({"adapter": {"alpha": 1e300}}, "adapter.alpha"),
         ({"clustering": {"method": "hdbscan", "k": 3}}, "'hdbscan' finds the number of clusters itself: leave out clustering.k"),
         ({"clustering": {"method": "ifca"}}, "set clustering.k"),
         ({"clustering": {"method": "ifca", "k": 2}, "evaluation": {"others": False}}, "set evaluation.others to true"),
