@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from fedcore.base import Family
 from fedcore.errors import BaseModelError
 from fedcore.families import FAMILIES
@@ -21,7 +23,7 @@ def base_folder(name: str) -> Path:
     """The folder that a federation's `base` names: `embedded`, a folder, or a model of the hub that was downloaded before.
 
     Raises:
-        BaseModelError: it is missing, of an unknown kind, or lacks a part.
+        BaseModelError: it is missing, of an unknown kind, lacks a part, or a file of its weights is not whole.
     """
     folder = EMBEDDED if name == "embedded" else Path(name)
     if not folder.exists() and HUB.fullmatch(name):
@@ -33,6 +35,12 @@ def base_folder(name: str) -> Path:
         raise BaseModelError(
             f"base '{name}': {folder} has no folder '{missing[0]}'; a {family_of(folder).pipeline} needs {', '.join(parts)}"
         )
+    for file in sorted(file for part in parts for file in (folder / part).glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):  # looks at the header and the file's length
+                pass
+        except (SafetensorError, OSError):
+            raise BaseModelError(f"base '{name}': {file} is not whole; copy or download it again") from None
     return folder
 
 

@@ -59,6 +59,14 @@ def test_a_folder_that_is_no_base_is_refused(copy: Path) -> None:
         load_base(str(copy))
 
 
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_file_that_was_copied_in_part_is_refused_before_anything_is_opened(copy: Path, part: str) -> None:
+    (file,) = (copy / part).glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(BaseModelError, match=rf"^base '{copy}': {file} is not whole; copy or download it again"):
+        folder_of(str(copy))
+
+
 def test_another_kind_of_pipeline_is_refused(copy: Path) -> None:
     index = json.loads((copy / "model_index.json").read_text())
     (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "KandinskyPipeline"}))
