@@ -59,9 +59,9 @@ def test_a_folder_that_is_no_base_is_refused(copy: Path) -> None:
         load_base(str(copy))
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("part", sorted(WEIGHTS))
 def test_a_file_that_was_copied_in_part_is_refused_before_anything_is_opened(copy: Path, part: str) -> None:
-    (file,) = (copy / part).glob("*.safetensors")
+    file = copy / part / WEIGHTS[part]
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(BaseModelError, match=rf"^base '{copy}': {file} is not whole; copy or download it again"):
         folder_of(str(copy))
@@ -78,14 +78,6 @@ def test_another_kind_of_pipeline_is_refused(copy: Path) -> None:
 def test_a_damaged_index_is_refused(copy: Path, text: str) -> None:
     (copy / "model_index.json").write_text(text)
     with pytest.raises(BaseModelError, match="names no pipeline class"):
-        load_base(str(copy))
-
-
-@pytest.mark.parametrize("part", sorted(WEIGHTS))
-def test_a_truncated_weights_file_is_refused(copy: Path, part: str) -> None:
-    file = copy / part / WEIGHTS[part]
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(BaseModelError, match="cannot be opened"):
         load_base(str(copy))
 
 
