@@ -14,6 +14,7 @@ from data.records import ClientRecord, ClusterRecord, RoundRecord
 from data.store import Ref
 from fedcore.errors import InputError
 from fedcore.statistics import Interval
+from flows.benchmarks import methods
 from flows.benchmarks.cells import Cell, Table, measured
 from flows.benchmarks.comparison import best, difference, markdown, qualities, reached
 from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, _pooled, cell_key, prepare, run_name
@@ -103,7 +104,7 @@ def test_the_table_keeps_cells_as_they_are_and_finds_only_those_of_the_same_key(
     assert all(Table(path).find(PLAIN.method, seed, PLAIN.key) for seed in (0, 5, 6))
 
 
-def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path) -> None:
+def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path)
     mixture = METHODS["mixture"]
     others = [METHODS["last"], replace(mixture, wrong=0.5), replace(mixture, settings=(*mixture.settings, "training.lr=1e-3"))]
@@ -114,6 +115,11 @@ def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path) ->
     table.write_bytes((client_folder(prepare(home, 1)) / "b01.parquet").read_bytes())
     assert cell_key(home, mixture, 0) not in keys
     assert cell_key(home, CENTRAL, 0) != cell_key(home, replace(CENTRAL, name="without the pooled part"), 0)
+    centralised = cell_key(home, CENTRAL, 0)
+    for what, value in (("POOLED_LR", 1.0), ("CENTRAL", replace(CENTRAL, settings=(*CENTRAL.settings, "training.lr=1.0")))):
+        with monkeypatch.context() as changed:
+            changed.setattr(methods, what, value)
+            assert cell_key(home, methods.CENTRAL, 0) != centralised
     assert run_name(mixture, 0, "0" * 32) != run_name(mixture, 0, "1" * 32)
 
 
