@@ -47,7 +47,7 @@ def captions(folder: Path) -> dict[str, tuple[str, Split | None]]:
         split = entry.get("split") or None
         if split is not None and (not isinstance(split, str) or split not in SPLITS):
             raise TableError(f"{source}: split '{split}' is none of {', '.join(SPLITS)}")
-        found[PurePosixPath(name.strip()).as_posix()] = (str(text).strip(), SPLITS[split] if split else None)
+        found[name] = (str(text).strip(), SPLITS[split] if split else None)
     return found
 
 
@@ -65,12 +65,27 @@ def _entries(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
                     raise TableError(f"{jsonl}: line {i} is no JSON object")
                 yield f"{jsonl}: line {i}", entry
     if table.exists():
-        try:
-            rows = list(csv.DictReader(io.StringIO(_text(table)), strict=True))
-        except csv.Error as error:
-            raise TableError(f"{table}: cannot be read ({error})") from None
-        for i, row in enumerate(rows, 2):
-            yield f"{table}: line {i}", row
+        yield from _rows(table)
+
+
+END = "the end of the file"
+
+
+def _rows(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file, each with its place; a row of ours at its end is swallowed where a quotation stays open."""
+    if not (text := _text(table).rstrip()):
+        return
+    reader, line, found = csv.DictReader(io.StringIO(f"{text}\n{END}")), 2, list[tuple[int, dict[str, str]]]()
+    try:
+        for row in reader:
+            found.append((line, row))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise TableError(f"{table}: line {line} cannot be read ({error})") from None
+    last, end = found.pop() if found else (1, {"": ""})
+    if next(iter(end.values())) != END:
+        raise TableError(f"{table}: line {last}: a quotation mark is opened and never closed")
+    yield from ((f"{table}: line {at}", row) for at, row in found)
 
 
 def _text(file: Path) -> str:
@@ -101,6 +116,8 @@ def import_images(
     listed = captions(folder)
     insist_on_place(out)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    there = {file.relative_to(folder).as_posix() for file in files}
+    listed = {name if name in there else _plain(name): said for name, said in listed.items()}
     rows: list[tuple[bytes, str, Split | None]] = []
     skipped = list(_other_files(folder))
     seen: dict[bytes, str] = {}
@@ -124,7 +141,7 @@ def import_images(
             skipped.append((name, f"the same picture as {first}"))
             continue
         rows.append((image, prompt, split))
-    missing = sorted(set(listed) - {f.relative_to(folder).as_posix() for f in files})
+    missing = sorted(set(listed) - there)
     skipped += [(name, "named in the captions, but there is no such picture") for name in missing]
     if not rows:
         why = f"; first of {len(skipped)} left out: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
@@ -133,6 +150,11 @@ def import_images(
         rows = [(image, prompt, split or "train") for image, prompt, split in rows]
     write_table(out, rows)
     return Imported(len(rows), skipped)
+
+
+def _plain(name: str) -> str:
+    """A file's name as it may have been meant: without a dot or blanks around it, and with slashes that lean to the right."""
+    return PurePosixPath(name.strip().replace("\\", "/")).as_posix()
 
 
 def _other_files(folder: Path) -> Iterator[tuple[str, str]]:

@@ -177,7 +177,7 @@ def insist_on_place(path: Path) -> None:
 
 
 def insist_on_png(path: Path) -> None:
-    """Refuse a place for a picture as `insist_on_place` does, or for the name of another kind of picture.
+    """Refuse a place for a picture as `insist_on_place` does, or for a name that does not end in `.png`.
 
     Raises:
         InputError: what is wrong with the place, or the name.

@@ -105,7 +105,7 @@ def _insist_on_size_and_kind(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise TableError(f"a picture of {image.width}×{image.height} is above the limit of {MAX_PIXELS:,} pixels; reduce it first")
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):  # what would be white is anybody's guess
-        raise TableError("a picture of 32 bits a pixel; save it with 8 or 16 bits")
+        raise TableError("its channels hold 32 bits or negative numbers; save it with 8 or 16 bits a channel")
 
 
 def opened(blob: bytes) -> Image.Image:

@@ -23,8 +23,12 @@ def generate(
     seeds: Sequence[int],
     batch: int = BATCH,
     on_step: Callable[[int, int], None] = lambda _done, _of: None,
+    check: Callable[[Tensor], None] = lambda _: None,
 ) -> Tensor:
-    """uint8 pictures (n, 3, h, w) for n `prompts`; picture i starts from noise drawn with `seeds[i]` alone."""
+    """uint8 pictures (n, 3, h, w) for n `prompts`; picture i starts from noise drawn with `seeds[i]` alone.
+
+    `check` sees each batch's latents before they become pictures.
+    """
     parts = torch.arange(len(seeds)).split(at_most(batch, base.family.shape(base, course.size)))
     pictures, steps = [], length(base, course)
     for i, part in enumerate(parts):
@@ -34,5 +38,6 @@ def generate(
             on_step(before + done, steps * len(parts))
 
         made = advance(base, course, began, prompts.rows(part), plan, on_step=told)
+        check(made.latents)
         pictures.append(decode(base, made.latents))
     return torch.cat(pictures)

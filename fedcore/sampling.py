@@ -43,13 +43,23 @@ def insist_on_course(base: BaseModel, course: Course) -> None:
         InputError: no such scheduler goes with the base, or not with so many steps; guidance or size are impossible.
     """
     if not -MOST_GUIDANCE <= course.guidance <= MOST_GUIDANCE:
-        raise InputError(f"guidance is {course.guidance:g}; give a number up to {MOST_GUIDANCE:g}, such as 3")
+        raise InputError(f"guidance is {course.guidance}; give a number from {-MOST_GUIDANCE:g} to {MOST_GUIDANCE:g}, such as 3")
     if not 1 <= course.steps <= MOST_STEPS:
         raise InputError(f"{course.steps} steps cannot be taken; give 1 to {MOST_STEPS}")
     if course.size is not None and course.size > MOST_PIXELS:
         raise InputError(f"pictures of {course.size} pixels cannot be drawn; at most {MOST_PIXELS} are possible")
     insist_on_size(base, course.size)
     length(base, course)
+
+
+def insist_on_finite(latents: Tensor) -> None:
+    """Refuse to show what would be black.
+
+    Raises:
+        InputError: the numbers grew beyond what can be computed with.
+    """
+    if not bool(torch.isfinite(latents).all()):
+        raise InputError("the picture grew beyond all numbers; lower the guidance, or take another adapter or precision")
 
 
 def length(base: BaseModel, course: Course) -> int:
@@ -79,9 +89,6 @@ def advance(
 
     Halves that are put together give the bits of one go, if the batch is the same. Adapters stand beside the weights, as in
     diffusers, whose pictures with the exported adapter are the same.
-
-    Raises:
-        InputError: the numbers grew beyond what can be computed with, so that nothing would be seen.
     """
     shape = base.family.shape(base, course.size)
     steps = scheduler(base, course.scheduler, course.steps, shape)
@@ -102,8 +109,6 @@ def advance(
                 predicted = mine if predicted is None else predicted + mine
             current = steps.step(predicted, timestep, current).prev_sample
             on_step(done + 1)
-    if not bool(torch.isfinite(current).all()):
-        raise InputError(f"the picture grew beyond all numbers; lower the guidance, which is {course.guidance:g}")
     return State(current, last, remembered(steps))
 
 

@@ -73,14 +73,16 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     jobs = {c: train_job(f, c, sent[c], number, before, identity[c]) for c in sorted(sent)}
     handed = stages.clients(train, list(jobs.values()))
     earlier = {c: who.upload for c, who in before.clients.items()} if before else {}
-    watcher().stage("receive", len(handed))
+    arrived = {c for c, outcome in handed.items() if outcome.status == "ok"}
+    watcher().stage("receive", len(arrived))
     accepted = receive(
         list(handed.values()),
         [Expected.of(job, f.adapter.rank_of(present[c].device), present[c].samples, earlier.get(c)) for c, job in jobs.items()],
         stages.label,
     )
     for outcome in accepted:
-        watcher().step(told(outcome))
+        if outcome.client in arrived:
+            watcher().step(told(outcome))
     refused = {o.client: o.reason for o in accepted if o.status != "ok"}
     stages.journal.strike(TrainJob.stage, list(refused))
     failed |= refused

@@ -20,7 +20,7 @@ from data.home import Home
 from data.records import RoundRecord
 from flows.progress import Watcher, watched_by, watcher
 
-STAGES = ("enrol", "encode", "train", "cluster", "aggregate", "interact", "baseline", "evaluate", "gallery")
+STAGES = ("enrol", "encode", "train", "receive", "cluster", "aggregate", "interact", "baseline", "evaluate", "gallery")
 LOSSES = {"base": "base", "personal": "personal", "cluster": "own cluster", "other_cluster": "other clusters"}
 """The table's names of a client's losses."""
 EVERY = 2.0  # seconds between two looks that a page is given

@@ -87,7 +87,7 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
 
     Raises:
         InputError: no such run, client, cluster, composition or scheduler, a size that the base cannot draw, a run without rounds,
-            or `out` is no place for a PNG.
+            or `out` is no place for a PNG; or what was drawn cannot be shown.
     """
     record = last_round(home, name)
     if who.client is not None:
@@ -100,7 +100,7 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     from fedcore.composition import COMPOSITIONS
     from fedcore.course import Course
     from fedcore.prompts import encode
-    from fedcore.sampling import insist_on_course
+    from fedcore.sampling import insist_on_course, insist_on_finite
     from fedcore.seeds import derive
     from fedcore.training import enough_memory
 
@@ -116,7 +116,9 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     seeds = [how.seed if i == 0 else derive(how.seed, "further picture", i) for i in range(how.number)]
     prompts = encode(base, [prompt]).prompts.times(how.number)
     with enough_memory():
-        pictures = generation.generate(base, course, prompts, COMPOSITIONS[how.compose](parts), seeds=seeds, on_step=on_step)
+        pictures = generation.generate(
+            base, course, prompts, COMPOSITIONS[how.compose](parts), seeds=seeds, on_step=on_step, check=insist_on_finite
+        )
     made_with = [{"weight": w, "style": style, "adapters": [(share, ref.sha256) for share, ref in model]} for w, style, model in chosen]
     about = {"run": name, "round": record.round, "base": record.base, **asdict(how), "styles": made_with}
     write_png(out, pictures, about, prompt if keep else None)

@@ -49,10 +49,10 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
 
 @dataclass(frozen=True)
 class Begun:
-    """A file for a device, and its bytes."""
+    """A file for a device, and its bytes; None where nothing was written, since the picture's numbers grew beyond all bounds."""
 
     file: Path
-    bytes: int
+    bytes: int | None
 
 
 def begin(
@@ -109,7 +109,8 @@ def begin(
                 None if request.prompt else generic,
                 len(of),
             )
-            begun.append(Begun(file, write_handover(file, base, mine)))
+            sound = bool(torch.isfinite(mine.state.latents).all())  # one user's odd request costs the others nothing
+            begun.append(Begun(file, write_handover(file, base, mine) if sound else None))
     return begun
 
 
@@ -148,7 +149,7 @@ def finish(
     """On the device: go on with the client's personal model and the prompt, and write the picture as PNG.
 
     Raises:
-        InputError: no such run or client, or `out` is no place for a PNG.
+        InputError: no such run or client, `out` is no place for a PNG, or what was drawn cannot be shown.
         HandoverRefused: latents that cannot be used.
     """
     import torch
@@ -183,4 +184,5 @@ def finish(
         "batch": found.batch,
     }
     about |= {"styles": [{"weight": 1.0, "style": client, "adapters": [(share, ref.sha256) for share, ref in model]}]}
+    sampling.insist_on_finite(made.latents)
     write_png(out, decode(base, made.latents), about, prompt if keep else None)

@@ -23,7 +23,7 @@ def base_folder(name: str) -> Path:
     """The folder that a federation's `base` names: `embedded`, a folder, or a model of the hub that was downloaded before.
 
     Raises:
-        BaseModelError: it is missing, of an unknown kind, lacks a part, or a file of its weights is not whole.
+        BaseModelError: it is missing, of an unknown kind, lacks a part, or a file of its weights is missing or not whole.
     """
     folder = EMBEDDED if name == "embedded" else Path(name)
     if not folder.exists() and HUB.fullmatch(name):
@@ -35,13 +35,33 @@ def base_folder(name: str) -> Path:
         raise BaseModelError(
             f"base '{name}': {folder} has no folder '{missing[0]}'; a {family_of(folder).pipeline} needs {', '.join(parts)}"
         )
-    for file in sorted(file for part in parts for file in (folder / part).glob("*.safetensors")):
+    for file in (file for part in parts for file in weights_of(folder / part)):
         try:
             with safe_open(file, "pt"):  # looks at the header and the file's length
                 pass
-        except (SafetensorError, OSError):
+        except FileNotFoundError:
+            raise BaseModelError(f"base '{name}': {file} is missing (only safetensors are opened); copy or download it again") from None
+        except SafetensorError:
             raise BaseModelError(f"base '{name}': {file} is not whole; copy or download it again") from None
     return folder
+
+
+def weights_of(part: Path) -> list[Path]:
+    """The files that the weights of a part are read from; none of a part without. Variants beside them are nobody's business.
+
+    Raises:
+        BaseModelError: what lists them is damaged.
+    """
+    if part.name.startswith("tokenizer") or part.name == "scheduler":
+        return []
+    whole = part / f"{'model' if part.name.startswith('text_encoder') else 'diffusion_pytorch_model'}.safetensors"
+    index = whole.with_name(f"{whole.name}.index.json")
+    if whole.exists() or not index.exists():
+        return [whole]
+    try:
+        return [part / name for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise BaseModelError(f"base {part.parent}: {index} is damaged; copy or download it again") from None
 
 
 def _downloaded(name: str) -> Path:

@@ -36,12 +36,16 @@ def read_adapter(path: Path, family: Family) -> dict[str, Layer]:
         raise AdapterRefused(f"{file}: not a safetensors file; adapters are exchanged as safetensors only") from None
     if odd := sorted(key for key in tensors if "dora_scale" in key or "lora_magnitude_vector" in key):
         raise AdapterRefused(f"{file}: '{odd[0][:120]}' makes it a DoRA, which cannot be used; train it as a LoRA")
-    if odd := sorted(key for key, value in tensors.items() if not value.is_floating_point()):
+    if odd := sorted(key for key in tensors if key.endswith(".bias")):
+        raise AdapterRefused(f"{file}: {odd[0][:120]!a} is a bias, which cannot be used; train the adapter without")
+    if odd := sorted(key for key, value in tensors.items() if value.ndim and not value.is_floating_point()):
         raise AdapterRefused(f"{file}: {odd[0][:120]!a} holds {tensors[odd[0]].dtype}, not the numbers of an adapter")
     try:
         found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, family)
     except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError, TypeError) as error:
         raise AdapterRefused(f"{file}: its names are not those of an adapter for a {family.pipeline} ({_line(error)})") from None
+    if about.get("use_dora"):
+        raise AdapterRefused(f"{file}: its configuration makes it a DoRA, which cannot be used; train it as a LoRA")
     return _layers(str(file), found, alphas, about)
 
 
@@ -61,11 +65,6 @@ def _peft(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
         raise AdapterRefused(f"{folder}: its adapter_config.json is missing or damaged") from None
     if not isinstance(about, dict) or about.get("peft_type") != "LORA":
         raise AdapterRefused(f"{folder}: no LoRA, and no other kind of adapter can be used")
-    for option in ("use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"):
-        if about.get(option):
-            raise AdapterRefused(f"{folder}: '{option}' makes it more than two factors a layer, which cannot be used; train it without")
-    if (bias := about.get("bias", "none")) != "none":
-        raise AdapterRefused(f"{folder}: it has biases (bias={str(bias)[:40]!a}), which cannot be used; train it without")
     return {key.removeprefix("base_model.model."): value for key, value in tensors.items()}, {}, about
 
 

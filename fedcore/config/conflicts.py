@@ -52,8 +52,6 @@ def _of_clustering(f: Federation) -> Iterator[str]:
     of = f.clustering
     if of.method in ("alone", "hdbscan") and of.k != "auto":
         yield f"clustering.method '{of.method}' finds the number of clusters itself: leave out clustering.k"
-    if of.k != "auto" and of.k > len(f.clients):
-        yield f"clustering.k is {of.k}, but there are {len(f.clients)} clients; give at most as many, or leave it out"
     if of.method == "alone" and f.interaction.method != "none":
         yield "clustering.method 'alone' is local training only: set interaction.method to 'none'"
     if of.method == "alone" and of.soft is not None:

@@ -222,5 +222,5 @@ class EvaluationConfig(Part):
     others: bool = True
     prompts: Annotated[tuple[str, ...], Field(min_length=1)] = ("a cat", "a house", "a car", "a flower")
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 24
-    guidance: Annotated[float, Field(le=MOST_GUIDANCE)] = 3.0
+    guidance: Annotated[float, Field(ge=-MOST_GUIDANCE, le=MOST_GUIDANCE)] = 3.0
     hybrids: Annotated[int, Field(ge=0)] = 2

@@ -48,11 +48,11 @@ def generate(
     auto: Annotated[bool, typer.Option("--auto", help="Mix the clusters that the encoded prompt is near.")] = False,
     wish: Annotated[str | None, typer.Option(help="Draw for a newcomer: with the cluster that is nearest to what they like.")] = None,
     compose: Annotated[str, typer.Option(help="How styles are mixed: sum, switch or composite.")] = "sum",
-    out: Annotated[Path, typer.Option(help="Where the PNG goes.")] = Path("picture.png"),
+    out: Annotated[Path, typer.Option(help="Where the PNG goes; a name that ends in .png.")] = Path("picture.png"),
     number: Annotated[int, typer.Option(min=1, max=64, help="How many pictures; several become a grid.")] = 1,
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
-    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 3.0,
+    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed, -100 to 100.")] = 3.0,
     scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++, unipc, pndm, heun or lms (default: the base's own).")] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
     keep_prompt: Annotated[bool, typer.Option("--keep-prompt", help="Write the prompt into the PNG's metadata.")] = False,
@@ -98,7 +98,7 @@ def split_ask(
     private: Annotated[bool, typer.Option("--private", help="Hand over nothing of the prompt: it counts after the split only.")] = False,
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps, of both together.")] = 30,
-    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 3.0,
+    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed, -100 to 100.")] = 3.0,
     scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++, unipc, pndm, heun or lms (default: the base's own).")] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
 ) -> None:
@@ -145,7 +145,11 @@ def split_begin(
             on_step=lambda step, of: progress.update(bar, completed=step, total=of),
         )  # fmt: skip
     for each in made:
-        console.print(f"wrote {each.file} ({each.bytes:,} bytes)", markup=False, soft_wrap=True)
+        lost = each.bytes is None
+        told = f"left out {each.file}: the picture grew beyond all numbers" if lost else f"wrote {each.file} ({each.bytes:,} bytes)"
+        console.print(told, markup=False, soft_wrap=True)
+    if any(each.bytes is None for each in made):
+        raise typer.Exit(1)
 
 
 @split.command("finish")
@@ -154,7 +158,7 @@ def split_finish(
     latents: Annotated[Path, typer.Argument(help="The file that the server made.")],
     client: Annotated[str, typer.Option(help="Whose personal model draws the rest.")],
     prompt: Annotated[str, typer.Option(help="What to draw.")],
-    out: Annotated[Path, typer.Option(help="Where the PNG goes.")] = Path("picture.png"),
+    out: Annotated[Path, typer.Option(help="Where the PNG goes; a name that ends in .png.")] = Path("picture.png"),
     keep_prompt: Annotated[bool, typer.Option("--keep-prompt", help="Write the prompt into the PNG's metadata.")] = False,
 ) -> None:
     """On the device: draw the rest with the personal model."""
@@ -203,7 +207,7 @@ def import_images(
 @app.command("inspect")
 def inspect_table(
     file: Annotated[Path, typer.Argument(help="A client's table.")],
-    sheet: Annotated[Path | None, typer.Option(help="Where a contact sheet of the pictures goes, as PNG.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Where a contact sheet of the pictures goes; a name that ends in .png.")] = None,
     base: Annotated[str, typer.Option(help="The base model that it would be trained with.")] = "embedded",
 ) -> None:
     """Show what a client would train on: counts, sizes, what is odd, and the pictures as training sees them."""

@@ -123,8 +123,9 @@ def test_what_was_tampered_with_is_refused(base: BaseModel, tmp_path: Path, dama
         (lambda x: replace(x, state=replace(x.state, latents=x.state.latents.cfloat())), "'latents' holds numbers of a kind"),
         (lambda x: replace(x, course=replace(x.course, scheduler="ancestral")), "there is no scheduler 'ancestral'"),
         (lambda x: replace(x, course=replace(x.course, scheduler="x\x1b[31m\nerror: y")), "its metadata is missing, damaged"),
-        (lambda x: replace(x, course=replace(x.course, guidance=1e30)), "guidance is 1e+30; give a number up to 100"),
+        (lambda x: replace(x, course=replace(x.course, guidance=1e30)), "guidance is 1e+30; give a number from -100 to 100"),
         (lambda x: replace(x, early=""), "does not say whose adapter began it"),
+        (lambda x: replace(x, cluster=None), "does not say whose adapter began it"),  # type: ignore[arg-type]
         (lambda x: replace(x, course=replace(x.course, size=17)), "pictures of 17 pixels cannot be drawn"),
     ],
 )

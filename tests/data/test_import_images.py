@@ -46,7 +46,7 @@ def test_captions_lie_in_text_files_beside_the_pictures_also_in_subfolders(tmp_p
 
 
 def test_captions_lie_in_a_jsonl_file_which_wins_over_text_files(tmp_path: Path) -> None:
-    lines = [{"file_name": "./sub/a.png", "prompt": "a cat"}, {"image": " b.png", "text": "a dog"}, {"file": "c.png", "caption": "pizza"}]
+    lines = [{"file_name": ".\\sub\\a.png", "prompt": "a cat"}, {"image": " b.png", "text": "a dog"}, {"file": "c.png", "caption": "pizza"}]
     root = folder(tmp_path, {"sub/a.png": png(1), "b.png": png(2), "c.png": png(3), "d.png": png(4), "b.txt": "other", "d.txt": "a house"})
     (root / "metadata.jsonl").write_text("\n\n".join(json.dumps(line) for line in lines))
     made, skipped = rows(tmp_path, root)
@@ -66,6 +66,24 @@ def test_captions_and_splits_lie_in_a_csv_file_with_byte_order_mark(tmp_path: Pa
         (png(2), "Füchse", "tune"),
         (png(3), "x", "test"),
     ]
+
+
+def test_quotations_in_a_csv_file_may_be_written_carelessly_and_span_lines(tmp_path: Path) -> None:
+    text = 'file_name,prompt\na.png,"a cat" \nb.png,"cat" on a mat\n c.png,"one\ntwo"\n'
+    root = folder(tmp_path, {"a.png": png(1), "b.png": png(2), " c.png": png(3), "captions.csv": text.encode()})
+    made, skipped = rows(tmp_path, root)
+    assert {r.image: r.prompt for r in made} == {png(1): "a cat", png(2): "cat on a mat", png(3): "one\ntwo"}
+    assert skipped == []
+    (root / "captions.csv").write_text(text + "d.png,\n")
+    assert list(captions(root))[-1] == "d.png"
+    (root / "captions.csv").write_text(text + ',"nameless"\n')
+    with pytest.raises(TableError, match=r"captions\.csv: line 6: needs a file name"):
+        captions(root)
+    (root / "captions.csv").write_text('file_name,"prompt\na.png,x')
+    with pytest.raises(TableError, match=r"captions\.csv: line 1: a quotation mark is opened"):
+        captions(root)
+    (root / "captions.csv").write_text("")
+    assert captions(root) == {}
 
 
 def test_what_cannot_be_used_is_listed_with_its_reason_and_the_rest_is_written(tmp_path: Path) -> None:
@@ -123,7 +141,7 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         ("metadata.jsonl", '{"file_name": "a.png", "prompt": "x", "split": "dev"}', r"line 1: split 'dev' is none of train, tune"),
         ("metadata.jsonl", '{"file_name": 5, "prompt": "x"}\n{"file_name": "z.png", "prompt": "x"}', r"metadata\.jsonl: line 1"),
         ("metadata.jsonl", '{"file_name": "a.png", "prompt": "b \\ud800"}', r"metadata\.jsonl: line 1: holds half a character"),
-        ("captions.csv", 'file_name,prompt\na.png,"x\nb.png,y\n', r"captions\.csv: cannot be read"),
+        ("captions.csv", 'file_name,prompt\na.png,"x\nb.png,y\n', r"captions\.csv: line 2: a quotation mark is opened and never closed"),
         ("captions.csv", "name,words\na.png,x\n", r"captions\.csv: line 2: needs a file name"),
         ("captions.csv", b"file_name,prompt\na.png,F\xfcchse\n", r"captions\.csv"),
         ("metadata.jsonl", b'{"file_name": "a.png", "prompt": "F\xfcchse"}', r"metadata\.jsonl"),

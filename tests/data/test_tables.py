@@ -183,7 +183,7 @@ def test_numbers_without_a_known_white_are_refused(numbers: type) -> None:
     """They would become black or white altogether."""
     tiff = io.BytesIO()
     Image.fromarray(np.full((16, 16), 0.5, np.float32).astype(numbers)).save(tiff, "TIFF")
-    with pytest.raises(TableError, match="32 bits a pixel; save it with 8 or 16 bits"):
+    with pytest.raises(TableError, match="its channels hold 32 bits or negative numbers; save it with 8 or 16 bits a channel"):
         picture(tiff.getvalue(), 16)
 
 

@@ -76,6 +76,7 @@ def test_the_server_begins_for_all_and_each_device_ends_with_its_own_model(
             about = json.loads(picture.info["fedcore"])
             assert np.array_equal(np.asarray(picture), want[i].permute(1, 2, 0).numpy())
         assert (about["split"], about["seed"], about["early"]) == (3, i, record.clusters[0].adapter.sha256)
+        assert (about["cluster"], about["batch"]) == (0, 2)
 
 
 def test_nothing_of_a_private_prompt_travels(home: Home, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from fedcore.course import Course
 from fedcore.errors import InputError
 from fedcore.injection import target_shapes
 from fedcore.prompts import encode
-from fedcore.sampling import State, advance, alone, begin, insist_on_course, length
+from fedcore.sampling import State, advance, alone, begin, insist_on_course, insist_on_finite, length
 from fedcore.schedulers import DIFFUSION, FLOW, scheduler
 from fedcore.seeds import generator
 from tests.families import saved
@@ -139,7 +139,7 @@ def test_every_scheduler_has_the_noise_that_the_base_was_trained_with(base: Base
         (Course(3, 3.0, "pndm"), "the scheduler 'pndm' cannot take 3 steps; give it more"),
         (Course(61, 3.0, "ddim"), "cannot take 61 steps evenly; give it a few more or fewer"),
         (Course(6, float("nan")), "guidance is nan; give a number"),
-        (Course(6, -1e30), r"guidance is -1e\+30; give a number up to 100, such as 3"),
+        (Course(6, -1e30), r"guidance is -1e\+30; give a number from -100 to 100, such as 3"),
         (Course(1001, 3.0), "1001 steps cannot be taken; give 1 to 1000"),
         (Course(6, 3.0, None, 10**9), "at most 4096 are possible"),
         (Course(6, 3.0, None, 17), "pictures of 17 pixels cannot be drawn"),
@@ -151,12 +151,15 @@ def test_courses_that_cannot_be_drawn_are_refused(base: BaseModel, wrong: Course
         insist_on_course(trailing, wrong)
 
 
-def test_a_picture_that_grew_beyond_all_numbers_is_refused_and_not_drawn_black(base: BaseModel) -> None:
-    course = Course(2, 3.0)
-    state = begin(base, course, [0])
-    far = replace(state, latents=state.latents * 1e38)
-    with pytest.raises(InputError, match="the picture grew beyond all numbers; lower the guidance, which is 3"):
-        advance(base, course, far, encode(base, ["a cat"]).prompts, alone(None))
+def test_a_picture_that_grew_beyond_all_numbers_is_refused_and_leaves_those_of_its_batch_as_they_are(base: BaseModel) -> None:
+    course, prompts = Course(2, 3.0), encode(base, ["a cat", "a dog"]).prompts
+    state = begin(base, course, [0, 1])
+    far = replace(state, latents=state.latents * torch.tensor([1.0, 1e38])[:, None, None, None])
+    near, lost = (advance(base, course, of, prompts, alone(None)).latents for of in (state, far))
+    assert torch.equal(near[0], lost[0])
+    insist_on_finite(near)
+    with pytest.raises(InputError, match="the picture grew beyond all numbers; lower the guidance"):
+        insist_on_finite(lost)
 
 
 @pytest.mark.parametrize("of", ["sd", "flux"])

@@ -67,6 +67,30 @@ def test_a_file_that_was_copied_in_part_is_refused_before_anything_is_opened(cop
         folder_of(str(copy))
 
 
+def test_only_files_that_are_opened_must_be_whole(copy: Path) -> None:
+    for name in ("._model.safetensors", "model.fp16.safetensors"):
+        (copy / "text_encoder" / name).write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    assert folder_of(str(copy)) == copy
+
+
+@pytest.mark.parametrize("part", sorted(WEIGHTS))
+def test_missing_weights_and_shards_are_refused_by_name(copy: Path, part: str) -> None:
+    whole = copy / part / WEIGHTS[part]
+    shards = {"x": "model-00001-of-00002.safetensors", "y": "model-00002-of-00002.safetensors"}
+    whole.rename(whole.with_name(shards["x"]))
+    with pytest.raises(BaseModelError, match=f"{whole} is missing"):
+        folder_of(str(copy))
+    index = whole.with_name(f"{whole.name}.index.json")
+    index.write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(BaseModelError, match=f"{shards['y']} is missing"):
+        folder_of(str(copy))
+    shutil.copy(whole.with_name(shards["x"]), whole.with_name(shards["y"]))
+    assert folder_of(str(copy)) == copy
+    index.write_text("{}")
+    with pytest.raises(BaseModelError, match=f"{index} is damaged"):
+        folder_of(str(copy))
+
+
 def test_another_kind_of_pipeline_is_refused(copy: Path) -> None:
     index = json.loads((copy / "model_index.json").read_text())
     (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "KandinskyPipeline"}))
@@ -95,7 +119,7 @@ def test_weights_as_pickle_are_refused(copy: Path) -> None:
     file = copy / "unet" / WEIGHTS["unet"]
     torch.save(load_file(file), file.with_suffix(".bin"))
     file.unlink()
-    with pytest.raises(BaseModelError, match="cannot be opened"):
+    with pytest.raises(BaseModelError, match=r"\.safetensors is missing \(only safetensors are opened\)"):
         load_base(str(copy))
 
 
