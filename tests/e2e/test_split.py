@@ -1,6 +1,7 @@
 """One picture by an edge server and a device, on a finished run: what each side draws is what it is said to draw."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from PIL import Image
 from safetensors import safe_open
 
 from data.base.load import load_base
+from data.handover import read_request, write_request
 from data.home import HOME, Home
 from data.records import RoundRecord, rounds
 from fedcore import sampling
+from fedcore.base import Conditioning
 from fedcore.course import Course
 from fedcore.errors import InputError
 from fedcore.latents import decode
@@ -85,6 +88,19 @@ def test_nothing_of_a_private_prompt_travels(home: Home, tmp_path: Path) -> None
             assert set(content.keys()) == {"silent"}
     (begun, _) = begin(home, "demo", asked(home, tmp_path, private=False), cluster=1, done=2, generic="", out=tmp_path, on_step=silent)
     assert CANARY.encode() not in begun.file.read_bytes()
+
+
+def test_one_user_s_odd_request_costs_the_others_of_its_batch_nothing(home: Home, base_folder: Path, tmp_path: Path) -> None:
+    one, other = asked(home, tmp_path, private=False)
+    base = load_base(str(base_folder))
+    both = begin(home, "demo", [one, other], cluster=0, done=2, generic="", out=tmp_path / "sound", on_step=silent)
+    request = read_request(one, base)
+    assert request.prompt is not None
+    write_request(one, base, replace(request, prompt=Conditioning(request.prompt.tokens * 1e30, request.prompt.pooled)))
+    bad, good = begin(home, "demo", [one, other], cluster=0, done=2, generic="", out=tmp_path / "odd", on_step=silent)
+    assert bad.bytes is None
+    assert not bad.file.exists()
+    assert good.file.read_bytes() == both[1].file.read_bytes()
 
 
 def test_requests_of_one_course_share_a_batch_and_others_do_not_disturb_them(home: Home, tmp_path: Path) -> None:
