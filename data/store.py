@@ -182,7 +182,7 @@ def insist_on_png(path: Path) -> None:
     Raises:
         InputError: what is wrong with the place, or the name.
     """
-    if path.suffix.lower() != ".png":
+    if path.suffix.lower() != ".png" and not path.is_dir():
         raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
     insist_on_place(path)
 

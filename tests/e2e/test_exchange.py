@@ -74,7 +74,8 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(ran: Ran, world: World, tmp
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_drawn(ran: Ran, world: World, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for out, reason in ((tmp_path, "is a folder; name a file"), (tmp_path / "file" / "x.png", "cannot be written")):
+    places = {tmp_path: "is a folder; name a file", tmp_path / "file" / "x.png": "cannot be written", tmp_path / "x.jpg": "ends in .png"}
+    for out, reason in places.items():
         made = world.command("generate", "demo", "--prompt", "x", "--steps", "1", "--out", str(out))
         assert (made.code, reason in made.output) == (2, True), made.output
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
