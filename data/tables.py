@@ -136,6 +136,6 @@ def picture(blob: bytes, size: int) -> Image.Image:
     """A picture as training sees it: the centre square of `opened`, `size`×`size`.
 
     Raises:
-        TableError: the bytes are no picture, or one of absurd size.
+        TableError: as `opened`.
     """
     return ImageOps.fit(opened(blob), (size, size), Image.Resampling.LANCZOS)

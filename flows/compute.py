@@ -74,7 +74,8 @@ def compute_round(home: Home, name: str, number: int) -> RoundRecord:
     handed = stages.clients(train, list(jobs.values()))
     earlier = {c: who.upload for c, who in before.clients.items()} if before else {}
     arrived = {c for c, outcome in handed.items() if outcome.status == "ok"}
-    watcher().stage("receive", len(arrived))
+    if arrived:
+        watcher().stage("receive", len(arrived))
     accepted = receive(
         list(handed.values()),
         [Expected.of(job, f.adapter.rank_of(present[c].device), present[c].samples, earlier.get(c)) for c, job in jobs.items()],

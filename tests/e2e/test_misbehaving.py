@@ -39,7 +39,10 @@ def world(tmp_path_factory: pytest.TempPathFactory, base_folder: Path, server: d
     )
     assert done.code == 0, done.output
     assert CANARY not in done.output
-    assert all(f"{client} refused: " in done.output for client in ("c03", "c04", "c05")), done.output
+    for client, rounds in {"c02": 2, "c03": 2, "c04": 2, "c05": 1}.items():  # told once in each, whoever found it out
+        told = [line for line in done.output.splitlines() if line.startswith((f"  {client} failed: ", f"  {client} refused: "))]
+        assert len(told) == rounds, done.output
+        assert all(REASONS[client][1] in line for line in told), told
     yield made
 
 

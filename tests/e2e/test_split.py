@@ -1,6 +1,7 @@
 """One picture by an edge server and a device, on a finished run: what each side draws is what it is said to draw."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_nothing_of_a_private_prompt_travels(home: Home, tmp_path: Path) -> None
     assert CANARY.encode() not in begun.file.read_bytes()
 
 
-def test_one_user_s_odd_request_costs_the_others_of_its_batch_nothing(home: Home, base_folder: Path, tmp_path: Path) -> None:
+def test_one_user_s_odd_request_costs_the_others_of_its_batch_nothing(home: Home, world: World, base_folder: Path, tmp_path: Path) -> None:
     one, other = asked(home, tmp_path, private=False)
     base = load_base(str(base_folder))
     both = begin(home, "demo", [one, other], cluster=0, done=2, generic="", out=tmp_path / "sound", on_step=silent)
@@ -101,6 +102,11 @@ def test_one_user_s_odd_request_costs_the_others_of_its_batch_nothing(home: Home
     assert bad.bytes is None
     assert not bad.file.exists()
     assert good.file.read_bytes() == both[1].file.read_bytes()
+    told = world.command(
+        "split", "begin", "demo", str(one), str(other), "--cluster", "0", "--steps-done", "2", "--out", str(tmp_path / "told")
+    )
+    assert told.code == 1
+    assert re.search(r"left out .*c01\.latents\.safetensors: the picture grew beyond all numbers\nwrote .*c02\.latents", told.output)
 
 
 def test_requests_of_one_course_share_a_batch_and_others_do_not_disturb_them(home: Home, tmp_path: Path) -> None:
