@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from math import isclose
+from statistics import fmean
 
 from fedcore.statistics import Interval, paired
 from flows.benchmarks.cells import Cell
 
 PLAIN = "fedavg"
 """What every method is set against."""
+DEFAULTS = "pipeline"
+"""What a federation is where nothing is said."""
 
 
 def difference(cell: Cell, plain: Cell) -> Interval:
@@ -30,7 +33,11 @@ def reached(cell: Cell, target: float) -> int | None:
 
 def plain_of(cells: Sequence[Cell], seed: int) -> Cell:
     """Plain federated LoRA on a seed."""
-    return next(cell for cell in cells if (cell.method, cell.seed) == (PLAIN, seed))
+    return _of(cells, PLAIN, seed)
+
+
+def _of(cells: Sequence[Cell], method: str, seed: int) -> Cell:
+    return next(cell for cell in cells if (cell.method, cell.seed) == (method, seed))
 
 
 def best(cells: Sequence[Cell]) -> dict[str, Cell]:
@@ -62,6 +69,19 @@ def markdown(cells: Sequence[Cell], plains: Sequence[Cell]) -> str:
             lines.append(f"| {' | '.join(row)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def standing(cells: Sequence[Cell]) -> str:
+    """Personal losses minus those of the defaults, a column for each seed, best first: below nought is better than the defaults."""
+    seeds = sorted({c.seed for c in cells})
+    found: dict[str, dict[int, Interval]] = {}
+    for c in cells:
+        found.setdefault(c.method, {})[c.seed] = difference(c, _of(cells, DEFAULTS, c.seed))
+    lines = [f"| method | {' | '.join(f'− {DEFAULTS}, seed {seed} [95 %]' for seed in seeds)} |", "|---" * (1 + len(seeds)) + "|"]
+    for method, by_seed in sorted(found.items(), key=lambda item: fmean(d.mean for d in item[1].values())):
+        row = (f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if (d := by_seed.get(seed)) else "–" for seed in seeds)
+        lines.append(f"| `{method}` | {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
 
 
 def qualities(cells: Sequence[Cell]) -> str:

@@ -16,7 +16,7 @@ from fedcore.errors import InputError
 from fedcore.statistics import Interval
 from flows.benchmarks import methods
 from flows.benchmarks.cells import Cell, Table, measured
-from flows.benchmarks.comparison import best, difference, markdown, qualities, reached
+from flows.benchmarks.comparison import best, difference, markdown, qualities, reached, standing
 from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, _pooled, cell_key, prepare, run_name
 from flows.benchmarks.plots import bars, draw, points, sensitivities
 from flows.benchmarks.quality import Quality
@@ -82,6 +82,17 @@ def test_tables_hold_every_cell_best_first() -> None:
     lines = [line for line in markdown([PLAIN, BETTER], [PLAIN]).splitlines() if line.startswith("| `")]
     assert [line.split("`")[1] for line in lines] == ["better", "fedavg"]
     assert "| 0.6000 | 0.700 | -0.1000 [-0.2000, +0.0000] | 0.7000 | 2 | 8 | 12 | 1.00 | 0.20 | 9 |" in lines[0]
+
+
+def test_methods_stand_against_the_defaults_seed_by_seed() -> None:
+    defaults = [replace(BETTER, method="pipeline", seed=seed) for seed in (0, 1)]
+    head, _, *lines = standing([PLAIN, *defaults, replace(BETTER, losses=(0.4, 0.5, 0.6), seed=1)]).splitlines()
+    assert head == "| method | − pipeline, seed 0 [95 %] | − pipeline, seed 1 [95 %] |"
+    assert lines == [
+        "| `better` | – | -0.1000 [-0.1000, -0.1000] |",
+        "| `pipeline` | +0.0000 [+0.0000, +0.0000] | +0.0000 [+0.0000, +0.0000] |",
+        "| `fedavg` | +0.1000 [+0.0000, +0.2000] | – |",
+    ]
 
 
 def test_the_table_keeps_cells_as_they_are_and_finds_only_those_of_the_same_key(tmp_path: Path) -> None:
@@ -151,11 +162,11 @@ def test_all_methods_and_the_shortlist_are_put_into_tables_and_plots(tmp_path: P
     screened = suite.screen(0)
     assert [c.method for c in screened] == ["fedavg", *(name for name in METHODS if name != "fedavg")]
     text = (out / "screening.md").read_text()
-    assert all(text.count(f"| `{name}` |") == 1 for name in METHODS)
+    assert all(text.count(f"| `{name}` |") == 2 for name in METHODS)  # the second time against the defaults
     suite.repeat([0, 1], list(ABLATION.values()))
     text = (out / "shortlist.md").read_text()
     wanted = {*ABLATION.values(), CENTRAL.name}
-    assert {name: text.count(f"| `{name}` |") for name in names} == {name: 4 if name in wanted else 0 for name in names}
+    assert {name: text.count(f"| `{name}` |") for name in names} == {name: 5 if name in wanted else 0 for name in names}
     for plot in ("rounds-seed-0", "bytes-seed-1", "ablation"):
         assert (out / f"{plot}.png").stat().st_size > 5000
         assert "<svg" in (out / f"{plot}.svg").read_text()
