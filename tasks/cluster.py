@@ -26,7 +26,7 @@ class ClusterJob(Job):
     """
 
     stage: ClassVar[str] = "cluster"
-    stage_version: ClassVar[int] = 6
+    stage_version: ClassVar[int] = 7
 
     requirements: dict[str, Ref]
     previous: Ref | None

@@ -55,12 +55,13 @@ def cluster(
 
     `k` None lets silhouette choose, up to `most`. Clients are grouped by `vectors` (clients in id order, dims; see `seen`),
     by default their wishes. With `previous`, each new cluster takes the id of the old one with which it shares most members,
-    then of the nearest centroid (Hungarian method); one without a match gets a fresh id. `soft` is the temperature of soft
-    membership, see `soft_shares`.
+    then of the nearest centroid (Hungarian method); one without a match gets a fresh id; where there were several, an automatic number
+    falls less easily to one. `soft` is the temperature of soft membership, see `soft_shares`.
     """
     clients, wishes = sorted(requirements), seen("requirements", requirements, None)
     by = wishes if vectors is None else vectors
-    labels = CLUSTERINGS[method](by, k, most=most, min_size=min_size, seed=seed)
+    settled = previous is not None and len(previous.members) > 1
+    labels = CLUSTERINGS[method](by, k, most=most, min_size=min_size, seed=seed, settled=settled)
     if method != "alone":
         labels = absorb_small(by, labels, min_size)
     score = silhouette(by, labels, seed) if 1 < len(np.unique(labels)) < len(clients) else None

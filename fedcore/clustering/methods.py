@@ -17,8 +17,11 @@ SAMPLE = 2_000
 class Group(Protocol):
     """Labels 0… of vectors."""
 
-    def __call__(self, vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int) -> Labels:
-        """`vectors` (n, dims) of unit length; `k` None: as many groups as the data have, up to `most`, none below `min_size`."""
+    def __call__(self, vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int, settled: bool) -> Labels:
+        """`vectors` (n, dims) of unit length; `k` None: as many groups as the data have, up to `most`, none below `min_size`.
+
+        `settled`: there have been several groups before.
+        """
 
 
 class Divide(Protocol):
@@ -58,10 +61,16 @@ def silhouette(vectors: Vectors, labels: Labels, seed: int) -> float:
 
 COPIES = 20
 """Shuffled copies that tell how good a silhouette chance alone would give."""
+TO_APPEAR, TO_STAY = 3, 1
+"""Standard deviations by which groups must be better than chance.
+
+Where clients take part by turns a round can tell groups from chance less surely than the one before; they are not dissolved for
+that, and with them what they have learnt, but soon are where there is nothing to tell.
+"""
 
 
-def chance(divide: Divide, vectors: Vectors, k: int, seed: int) -> float:
-    """The silhouette that k groups must exceed: mean and three standard deviations over copies without structure.
+def chance(divide: Divide, vectors: Vectors, k: int, seed: int, deviations: float) -> float:
+    """The silhouette that k groups must exceed: mean and so many standard deviations over copies without structure.
 
     In a copy every coordinate is shuffled among the clients by itself, so that its spread stays and what belonged together is
     torn apart (as the reference of the gap statistic, Tibshirani et al. 2001); rows are brought back to length one.
@@ -72,12 +81,13 @@ def chance(divide: Divide, vectors: Vectors, k: int, seed: int) -> float:
         shuffled = unit(np.stack([draw.permutation(column) for column in rows.T], axis=1))
         if len(np.unique(labels := divide(shuffled, k, seed))) > 1:
             found.append(silhouette(shuffled, labels, seed))
-    return float(np.mean(found) + 3 * np.std(found)) if found else 1.0
+    return float(np.mean(found) + deviations * np.std(found)) if found else 1.0
 
 
-def choose_k(divide: Divide, vectors: Vectors, seed: int, *, most: int, min_size: int) -> int:
+def choose_k(divide: Divide, vectors: Vectors, seed: int, *, most: int, min_size: int, settled: bool) -> int:
     """The k in 2..most with the best silhouette among those whose clusters all reach `min_size`; 1 where chance would do as well.
 
+    How surely it must be better than chance depends on whether there are several groups already, `settled`.
     Of more than `MANY` clients a sample decides, in which a cluster may be smaller in proportion.
     """
     if len(vectors) > MANY:
@@ -92,7 +102,8 @@ def choose_k(divide: Divide, vectors: Vectors, seed: int, *, most: int, min_size
         score = silhouette(vectors, labels, seed)
         if score > best_score:
             best, best_score = k, score
-    return best if best > 1 and best_score > chance(divide, vectors, best, seed) else 1
+    deviations = TO_STAY if settled else TO_APPEAR
+    return best if best > 1 and best_score > chance(divide, vectors, best, seed, deviations) else 1
 
 
 def distinct(vectors: Vectors) -> int:
@@ -101,17 +112,25 @@ def distinct(vectors: Vectors) -> int:
 
 
 def _with(divide: Divide) -> Group:
-    def group(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int) -> Labels:
+    def group(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int, settled: bool) -> Labels:
         different = distinct(vectors)
         if k is None:
-            k = choose_k(divide, vectors, seed, most=min(most, different), min_size=min_size)
+            k = choose_k(divide, vectors, seed, most=min(most, different), min_size=min_size, settled=settled)
         k = min(k, different)
         return divide(vectors, k, seed) if k > 1 else np.zeros(len(vectors), dtype=np.int64)
 
     return group
 
 
-def hdbscan(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int) -> Labels:  # noqa: ARG001 it finds its own number
+def hdbscan(  # it finds its own number
+    vectors: Vectors,
+    k: int | None,  # noqa: ARG001
+    *,
+    most: int,  # noqa: ARG001
+    min_size: int,
+    seed: int,  # noqa: ARG001
+    settled: bool,  # noqa: ARG001
+) -> Labels:
     """HDBSCAN: dense regions of at least `min_size` (2) clients; who lies in none joins the nearest one's mean."""
     from sklearn.cluster import HDBSCAN
 
@@ -128,7 +147,7 @@ def hdbscan(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: 
     return out
 
 
-def alone(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int) -> Labels:  # noqa: ARG001
+def alone(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int, settled: bool) -> Labels:  # noqa: ARG001
     """Everybody is a cluster: local training only."""
     return np.arange(len(vectors), dtype=np.int64)
 
