@@ -64,8 +64,8 @@ COPIES = 20
 TO_APPEAR, TO_STAY = 3, 1
 """Standard deviations by which groups must be better than chance.
 
-Where clients take part by turns a round can tell groups from chance less surely than the one before; they are not dissolved for
-that, and with them what they have learnt, but soon are where there is nothing to tell.
+Where clients take part by turns, a round may tell groups from chance less surely than the one before. Groups, and what their
+adapters have learnt, outlive such a round; those of which nothing is left go within a few.
 """
 
 
@@ -122,16 +122,8 @@ def _with(divide: Divide) -> Group:
     return group
 
 
-def hdbscan(  # it finds its own number
-    vectors: Vectors,
-    k: int | None,  # noqa: ARG001
-    *,
-    most: int,  # noqa: ARG001
-    min_size: int,
-    seed: int,  # noqa: ARG001
-    settled: bool,  # noqa: ARG001
-) -> Labels:
-    """HDBSCAN: dense regions of at least `min_size` (2) clients; who lies in none joins the nearest one's mean."""
+def hdbscan(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int, settled: bool) -> Labels:  # noqa: ARG001
+    """HDBSCAN, which finds its own number: dense regions of at least `min_size` (2) clients; the others join the nearest mean."""
     from sklearn.cluster import HDBSCAN
 
     least = max(2, min_size)

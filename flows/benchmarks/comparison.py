@@ -77,7 +77,8 @@ def standing(cells: Sequence[Cell]) -> str:
     found: dict[str, dict[int, Interval]] = {}
     for c in cells:
         found.setdefault(c.method, {})[c.seed] = difference(c, _of(cells, DEFAULTS, c.seed))
-    lines = [f"| method | {' | '.join(f'− {DEFAULTS}, seed {seed} [95 %]' for seed in seeds)} |", "|---" * (1 + len(seeds)) + "|"]
+    lines = ["### Against the defaults", ""]
+    lines += [f"| method | {' | '.join(f'− {DEFAULTS}, seed {seed} [95 %]' for seed in seeds)} |", "|---" * (1 + len(seeds)) + "|"]
     for method, by_seed in sorted(found.items(), key=lambda item: fmean(d.mean for d in item[1].values())):
         row = (f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" if (d := by_seed.get(seed)) else "–" for seed in seeds)
         lines.append(f"| `{method}` | {' | '.join(row)} |")
@@ -86,7 +87,8 @@ def standing(cells: Sequence[Cell]) -> str:
 
 def qualities(cells: Sequence[Cell]) -> str:
     """What was assessed beyond the clients' own pictures, as a table."""
-    lines = ["| method | seed | other subjects | base styles | KID ×1000 [95 %] | retrieval | hybrid [95 %] |", "|---" * 7 + "|"]
+    lines = ["### Beyond the clients' own pictures", ""]
+    lines += ["| method | seed | other subjects | base styles | KID ×1000 [95 %] | retrieval | hybrid [95 %] |", "|---" * 7 + "|"]
     for c in cells:
         if (q := c.quality) is not None:
             kid = f"{1000 * q.kid.mean:.0f} [{1000 * q.kid.low:.0f}, {1000 * q.kid.high:.0f}]"

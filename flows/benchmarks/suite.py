@@ -13,9 +13,6 @@ from flows.benchmarks.comparison import PLAIN, best, difference, markdown, plain
 from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, Method, cell_key, run_cell, run_name
 from flows.benchmarks.quality import quality
 
-AGAINST = "### Against the defaults"
-BEYOND = "### Beyond the clients' own pictures"
-
 
 @dataclass(frozen=True)
 class Suite:
@@ -55,7 +52,7 @@ class Suite:
     def screen(self, seed: int) -> list[Cell]:
         """All methods on one seed: `screening.md`."""
         cells = self.cells(list(METHODS.values()), seed)
-        self._write("screening.md", f"## Every method, seed {seed}\n\n{markdown(cells, cells)}\n{AGAINST}\n\n{standing(cells)}")
+        self._write("screening.md", f"## Every method, seed {seed}\n\n{markdown(cells, cells)}\n{standing(cells)}")
         return cells
 
     def repeat(self, seeds: Sequence[int], names: Sequence[str]) -> list[Cell]:
@@ -73,10 +70,8 @@ class Suite:
             if name in {c.method for c in cells}
         }
         plots.bars(steps, PLAIN, self.out / "ablation")
-        self._write(
-            "shortlist.md",
-            f"## The shortlist, every seed\n\n{markdown(cells, cells)}\n{AGAINST}\n\n{standing(cells)}\n{BEYOND}\n\n{qualities(cells)}",
-        )
+        text = f"{markdown(cells, cells)}\n{standing(cells)}\n{qualities(cells)}"
+        self._write("shortlist.md", f"## The shortlist, every seed\n\n{text}")
         return cells
 
     def vary(self, seed: int) -> None:

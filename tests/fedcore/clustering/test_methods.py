@@ -142,10 +142,10 @@ def test_groups_stay_where_they_would_not_appear() -> None:
     draw = np.random.default_rng(3)
     centres = unit(draw.standard_normal((4, 8)))
     clear, faint = (wishes(unit(np.repeat(centres, 10, axis=0) + noise * draw.standard_normal((40, 8)))) for noise in (0.1, 0.6))
-    grouped = [
-        cluster(faint, k=None, most=8, min_size=2, seed=0, previous=of) for of in (None, cluster(clear, k=None, most=8, min_size=2, seed=0))
-    ]
-    assert [len(found.members) > 1 for found in grouped] == [False, True]
+    before = [None, *(cluster(clear, k=k, most=8, min_size=2, seed=0) for k in (1, None))]
+    assert [len(of.members) if of else 0 for of in before] == [0, 1, 4]
+    found = [cluster(faint, k=None, most=8, min_size=2, seed=0, previous=of) for of in before]
+    assert [len(clusters.members) > 1 for clusters in found] == [False, False, True]
 
 
 def test_groups_of_which_nothing_is_left_do_not_stay_for_long() -> None:
