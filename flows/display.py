@@ -98,6 +98,10 @@ def curve(values: Sequence[float], low: float, high: float) -> str:
     return "".join("·" if v != v else BLOCKS[min(7, int((v - low) / span * 8))] for v in values)
 
 
+UNBOUNDED = 10_000
+"""Columns of a table that is not fitted to the terminal: there, or in a file, long lines do less harm than names and numbers cut short."""
+
+
 def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> None:
     """A row a run, all curves on one scale; clients that were not asked in a round count with what they had."""
     known = {name: known_so_far(records, "test") for name, records in runs.items()}
@@ -135,6 +139,7 @@ def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> N
             f"{sum(r.seconds for r in records):.0f}",
             curve(losses[name], low, high),
         )
-    console.print(made)
+    made.width = console.measure(made, options=console.options.update(width=UNBOUNDED)).maximum
+    console.print(made, crop=False)
     if shown:
         console.print(f"held-out losses, means over clients; the curves span {low:.4f} (low) to {high:.4f} (high)", soft_wrap=True)

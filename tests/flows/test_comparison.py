@@ -227,6 +227,13 @@ def test_runs_are_compared_over_all_clients_whoever_was_asked_last() -> None:
     assert two.split() == ["two", "1", "2", "1.0000", "0.7000", "0.6000", "0.8000", "40.0", "%", "4.0", "3", "█"]
 
 
+def test_narrow_terminals_cut_neither_names_nor_numbers() -> None:
+    console, names = Console(file=StringIO(), width=40), [f"bench-0-a-long-name-{i}" for i in range(2)]
+    comparison(console, {name: [record(1, {"a": 0.8, "b": 0.6, "c": 0.4})] for name in names})
+    lines = console.file.getvalue().splitlines()[1:3]  # type: ignore[attr-defined]
+    assert [line.split()[:6] for line in lines] == [[name, "1", "2", "1.0000", "0.7000", "0.6000"] for name in names]
+
+
 def test_what_was_assessed_beyond_own_pictures_stands_in_a_table_of_its_own() -> None:
     (line,) = [line for line in qualities([PLAIN, replace(BETTER, quality=QUALITY)]).splitlines() if line.startswith("| `")]
     assert line == "| `better` | 0 | 0.6000 | 0.5000 | 20 [10, 30] | 75 % | +0.100 [-0.100, +0.200] |"
