@@ -45,7 +45,8 @@ def beginning(plan: Plan, sent: Adapter, shared: Adapter, own: Adapter | None, b
     """How a personal training begins; `own` is the personal adapter of an earlier round, when the client's rank may have been another.
 
     `ditto` (arXiv 2012.04221): the own adapter, at first what was sent, goes on with `λ/2 ‖v − w‖²` to what was sent, w.
-    `dual` (FedDPA, arXiv 2403.19211): a fresh adapter of its own learns what the shared one, frozen beside it, does not tell.
+    `dual` (FedDPA, arXiv 2403.19211): a fresh adapter of its own, P, learns what the shared one, frozen
+    beside it, does not tell: `min_P loss(base + Δ_shared + Δ_P)`.
     """
     own = None if own is None else begun_with(own, sent, seed=seed)
     if plan.method == "ditto":

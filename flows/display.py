@@ -61,7 +61,7 @@ class Display:
 def table(console: Console, results: dict[str, Any]) -> None:
     """The table of a run, a row per client, and what it comes to."""
     made = Table(box=None, header_style="bold")
-    for column in ("client", "style", "pics", "in", "base", "cluster", "personal", "gain", "others"):
+    for column in ("client", "style", "pictures", "cluster", "base", "→ cluster", "→ personal", "gain", "others"):
         made.add_column(column, justify="left" if column in ("client", "style") else "right")
     for c in results["clients"]:
         up = gain(c["loss"])
@@ -77,7 +77,7 @@ def table(console: Console, results: dict[str, Any]) -> None:
             "–" if up is None else f"{100 * up:.1f} %",
             losses["other_cluster"],
         )
-    console.print(made)
+    whole(console, made)
     s = results["summary"]
     parts = [f"mean gain {100 * s['gain_personal_mean']:.1f} %"] if s["gain_personal_mean"] is not None else []
     parts += [f"clusters against true styles: ARI = {s['ari']:.2f}"] if s["ari"] is not None else []
@@ -99,7 +99,12 @@ def curve(values: Sequence[float], low: float, high: float) -> str:
 
 
 UNBOUNDED = 10_000
-"""Columns of a table that is not fitted to the terminal: there, or in a file, long lines do less harm than names and numbers cut short."""
+
+
+def whole(console: Console, made: Table) -> None:
+    """A table that is not fitted to the terminal: there, or in a file, long lines do less harm than names and numbers cut short."""
+    made.width = console.measure(made, options=console.options.update(width=UNBOUNDED)).maximum
+    console.print(made, crop=False)
 
 
 def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> None:
@@ -139,7 +144,6 @@ def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> N
             f"{sum(r.seconds for r in records):.0f}",
             curve(losses[name], low, high),
         )
-    made.width = console.measure(made, options=console.options.update(width=UNBOUNDED)).maximum
-    console.print(made, crop=False)
+    whole(console, made)
     if shown:
         console.print(f"held-out losses, means over clients; the curves span {low:.4f} (low) to {high:.4f} (high)", soft_wrap=True)

@@ -23,7 +23,7 @@ _places: tuple[str | None, ...] = ()
 """Whose state, store and client files the pool's processes were started for."""
 
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-"""glibc returns and refetches large blocks all the time otherwise; measured in docs/architecture.md."""
+"""glibc returns and refetches large blocks all the time otherwise."""
 
 
 class WorkerFailed(FedcoreError):

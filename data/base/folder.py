@@ -20,10 +20,28 @@ HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def base_folder(name: str) -> Path:
-    """The folder that a federation's `base` names: `embedded`, a folder, or a model of the hub that was downloaded before.
+    """The folder that a federation's `base` names, with all that belongs there.
 
     Raises:
-        BaseModelError: it is missing, of an unknown kind, lacks a part, or a file of its weights is missing or not whole.
+        BaseModelError: as in `described_folder`; or a file of its weights is missing or not whole.
+    """
+    folder = described_folder(name)
+    for file in (file for part in parts_of(folder) for file in weights_of(folder / part)):
+        try:
+            with safe_open(file, "pt"):  # looks at the header and the file's length
+                pass
+        except FileNotFoundError:
+            raise BaseModelError(f"base '{name}': {file} is missing (only safetensors are opened); copy or download it again") from None
+        except SafetensorError:
+            raise BaseModelError(f"base '{name}': {file} is not whole; copy or download it again") from None
+    return folder
+
+
+def described_folder(name: str) -> Path:
+    """That folder, with or without weights: `embedded`, a folder, or a model of the hub that was downloaded before.
+
+    Raises:
+        BaseModelError: it is missing, of an unknown kind or lacks a part.
     """
     folder = EMBEDDED if name == "embedded" else Path(name)
     if not folder.exists() and HUB.fullmatch(name):
@@ -35,14 +53,6 @@ def base_folder(name: str) -> Path:
         raise BaseModelError(
             f"base '{name}': {folder} has no folder '{missing[0]}'; a {family_of(folder).pipeline} needs {', '.join(parts)}"
         )
-    for file in (file for part in parts for file in weights_of(folder / part)):
-        try:
-            with safe_open(file, "pt"):  # looks at the header and the file's length
-                pass
-        except FileNotFoundError:
-            raise BaseModelError(f"base '{name}': {file} is missing (only safetensors are opened); copy or download it again") from None
-        except SafetensorError:
-            raise BaseModelError(f"base '{name}': {file} is not whole; copy or download it again") from None
     return folder
 
 

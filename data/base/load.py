@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.utils import logging as transformers_logging
 
-from data.base.folder import base_folder, digest, family_of, index_of, parts_of, sampler_of
+from data.base.folder import base_folder, described_folder, digest, family_of, index_of, parts_of, sampler_of
 from data.base.shared import share
 from data.home import Home
 from fedcore.base import SAMPLER, BaseModel, Device, Precision
@@ -122,7 +122,7 @@ def imagined(name: str, precision: Precision = "fp32", device: Device = "auto") 
         BaseModelError: a part is missing or of another kind.
         InputError: there is no such device.
     """
-    folder, there, mode = base_folder(name), device_of(device), FakeTensorMode(allow_non_fake_inputs=True)
+    folder, there, mode = described_folder(name), device_of(device), FakeTensorMode(allow_non_fake_inputs=True)
     family, usual = family_of(folder), torch.get_default_dtype()
     made: dict[str, Any] = {}
     for part in parts_of(folder):

@@ -63,4 +63,4 @@ ROLORA = Rule(combine, split="head", trains=in_turn)
 """RoLoRA (arXiv 2409.02346): the factors take turns."""
 
 FEDSA = Rule(combine_a, split="head", shares="a")
-"""FedSA-LoRA (arXiv 2410.01463): clients train both factors and share A; B stays theirs."""
+"""FedSA-LoRA (arXiv 2410.01463): clients train both factors and share A; every B stays its client's own."""

@@ -117,7 +117,10 @@ SMALLEST_SHARE = 0.05
 
 
 def soft_shares(clients: list[str], vectors: Vectors, members: Mapping[int, list[str]], temperature: float) -> dict[str, dict[int, float]]:
-    """`softmax_c(cos(v_k, mean of cluster c) / T)` for every client; shares below 0.05 but the largest are dropped, the rest sum to one."""
+    """`softmax_c(cos(v_k, mean of cluster c) / T)` for every client; shares below 0.05 but the largest are dropped, the rest sum to one.
+
+    Soft membership in federated clusters is FedSoft's (arXiv 2112.06053), by losses there and by cosines here.
+    """
     row = {c: i for i, c in enumerate(clients)}
     ids = sorted(members)
     means = unit(np.stack([vectors[[row[c] for c in members[i]]].mean(axis=0) for i in ids]))
@@ -130,7 +133,10 @@ def soft_shares(clients: list[str], vectors: Vectors, members: Mapping[int, list
 
 
 def chosen(requirements: Mapping[str, Vectors], choices: Mapping[str, int], previous: Clusters | None) -> Clusters:
-    """IFCA: the clusters that clients chose by loss, under the ids that they chose; one that nobody chose stays, for it may be again."""
+    """IFCA (arXiv 2006.04088): client k is in the cluster `argmin_c loss_k(adapter of c)` that it chose, under that id.
+
+    One that nobody chose stays, for it may be chosen again.
+    """
     wishes = {c: unit(np.asarray(v, dtype=np.float64)) for c, v in requirements.items()}
     members = {i: sorted(c for c in requirements if choices[c] == i) for i in sorted({choices[c] for c in requirements})}
     centroids = {i: unit(np.mean([wishes[c] for c in mine], axis=0)) for i, mine in members.items()}

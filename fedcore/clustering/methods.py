@@ -32,7 +32,10 @@ class Divide(Protocol):
 
 
 def in_k_means(vectors: Vectors, k: int, seed: int) -> Labels:
-    """scikit-learn's k-means, in small batches for very many clients; its random state is derived from `seed`."""
+    """Least `Σ_i ‖v_i − μ_{c(i)}‖²` by scikit-learn's k-means++ (Arthur & Vassilvitskii 2007), its random state derived from `seed`.
+
+    In small batches for very many clients (Sculley 2010). For unit vectors that is the largest cosine with the group's mean.
+    """
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
     state = derive(seed, "k-means", k) % 2**32
@@ -43,7 +46,9 @@ def in_k_means(vectors: Vectors, k: int, seed: int) -> Labels:
 
 
 def by_average_linkage(vectors: Vectors, k: int, seed: int) -> Labels:  # noqa: ARG001 nothing is drawn
-    """Agglomerative: the two groups of the largest mean cosine are merged until k are left."""
+    """Agglomerative (UPGMA, Sokal & Michener 1958): until k groups are left, the two with the largest mean cosine are merged,
+    `mean_{i∈A, j∈B} cos(v_i, v_j)`.
+    """
     from sklearn.cluster import AgglomerativeClustering
 
     labels: Labels = AgglomerativeClustering(k, metric="cosine", linkage="average").fit_predict(vectors).astype(np.int64)
@@ -51,7 +56,10 @@ def by_average_linkage(vectors: Vectors, k: int, seed: int) -> Labels:  # noqa: 
 
 
 def silhouette(vectors: Vectors, labels: Labels, seed: int) -> float:
-    """Mean silhouette, of a sample of the clients where there are very many."""
+    """Mean of `(b_i − a_i) / max(a_i, b_i)` (Rousseeuw 1987), of a sample of the clients where there are very many.
+
+    a_i is the mean distance to the own group's others, b_i that to the nearest other group.
+    """
     from sklearn.metrics import silhouette_score
 
     if len(vectors) <= MANY:
@@ -123,7 +131,10 @@ def _with(divide: Divide) -> Group:
 
 
 def hdbscan(vectors: Vectors, k: int | None, *, most: int, min_size: int, seed: int, settled: bool) -> Labels:  # noqa: ARG001
-    """HDBSCAN, which finds its own number: dense regions of at least `min_size` (2) clients; the others join the nearest mean."""
+    """HDBSCAN (Campello et al. 2013), which finds its own number: of regions where mutual reachability is short, the most persistent.
+
+    They have at least `min_size` (2) clients; those in none join the nearest mean.
+    """
     from sklearn.cluster import HDBSCAN
 
     least = max(2, min_size)

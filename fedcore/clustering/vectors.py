@@ -112,7 +112,9 @@ def remembered(clients: Sequence[str], now: Vectors, before: Alike | None) -> Al
 
 
 def embedded(alike: Vectors) -> Vectors:
-    """Unit vectors (n, DIMS) from cosines (n, n): the leading components of kernel PCA.
+    """Unit vectors (n, DIMS) from cosines K (n, n): the leading components of kernel PCA (Schölkopf et al. 1998).
+
+    `H K H = U Λ Uᵀ` with `H = I − 11ᵀ/n`; row i is that of `U Λ^½`, brought to length one.
 
     Centred, since what everybody learns says nothing of how they differ. Signs are fixed, so that equal matrices give equal vectors.
     """

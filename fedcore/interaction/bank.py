@@ -19,7 +19,10 @@ class Bank:
 
 
 def route(bank: Bank, requirement: Tensor) -> dict[int, float]:
-    """softmax(cos(requirement, centroids) / T) for one encoded wish (dims,): weights by cluster id, summing to one."""
+    """softmax(cos(requirement, centroids) / T) for one encoded wish (dims,): weights by cluster id, summing to one.
+
+    A gate over experts (Jacobs et al. 1991) whose keys are the centroids, so that nothing need be trained.
+    """
     unit = torch.nn.functional.normalize(requirement.double(), dim=0)
     cosines = torch.nn.functional.normalize(bank.centroids.double(), dim=1) @ unit
     weights = torch.softmax(cosines / bank.temperature, dim=0)

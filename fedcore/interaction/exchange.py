@@ -1,4 +1,8 @@
-"""Exchange between cluster adapters: how much of every cluster's adapter goes into each, layer by layer."""
+"""Exchange between cluster adapters: how much of every cluster's adapter goes into each, layer by layer.
+
+Cluster i's new update is `Σ_j W_ij Δ_j` with its weights from one of the functions below; c_i are centroids, λ is the own share,
+T the temperature.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +45,10 @@ def spread(logits: Tensor, own: float) -> Tensor:
 
 
 def similarity(centroids: Tensor, adapters: Sequence[Adapter], *, own: float, temperature: float) -> Weights:
-    """The others by softmax of the centroids' cosines at `temperature`: clusters that wish alike learn from each other."""
+    """`W_ii = λ`, `W_ij = (1 − λ) softmax_{j≠i}(cos(c_i, c_j) / T)`: clusters that wish alike learn from each other.
+
+    Clusters that exchange by how alike they are come from arXiv 2508.04745; the softmax over cosines is our choice.
+    """
     unit = torch.nn.functional.normalize(centroids.double(), dim=1)
     weights = spread(unit @ unit.T / temperature, own)
     return dict.fromkeys(layer_names(adapters), weights)
@@ -53,9 +60,10 @@ def group_of(layer: str) -> str:
 
 
 def attention(centroids: Tensor, adapters: Sequence[Adapter], *, own: float, temperature: float) -> Weights:  # noqa: ARG001
-    """Per block of layers g, the others by softmax of `⟨Δ_i, Δ_j⟩_g / (‖Δ_i‖_g ‖Δ_j‖_g)` at `temperature`.
+    """Per block of layers g: `W_ii = λ`, `W_ij = (1 − λ) softmax_{j≠i}(⟨Δ_i, Δ_j⟩_g / (‖Δ_i‖_g ‖Δ_j‖_g) / T)`.
 
-    Adapters attend to adapters: two clusters may share how they draw outlines and differ in how they colour.
+    Adapters attend to adapters, as in FedAMP (arXiv 2007.03797), here by blocks: two clusters may share how they draw outlines
+    and differ in how they colour.
     """
     names = layer_names(adapters)
     out: dict[str, Tensor] = {}
@@ -69,12 +77,15 @@ def attention(centroids: Tensor, adapters: Sequence[Adapter], *, own: float, tem
 
 
 def none(centroids: Tensor, adapters: Sequence[Adapter], *, own: float, temperature: float) -> Weights:  # noqa: ARG001
-    """No exchange: the identity."""
+    """No exchange: `W = I`."""
     return dict.fromkeys(layer_names(adapters), torch.eye(len(adapters), dtype=torch.float64))
 
 
 def rest_of_the_world(centroids: Tensor, adapters: Sequence[Adapter], *, own: float, temperature: float) -> Weights:  # noqa: ARG001
-    """Leave-one-out: the whole of the own adapter, and `(1 − own)` of the mean of all others, which stands beside it."""
+    """Leave-one-out over n clusters: `W_ii = 1`, `W_ij = (1 − λ) / (n − 1)`; the sum of the others stands beside the own adapter.
+
+    Shared and rest-of-the-world adapters beside each other are FedALT's (arXiv 2503.11880), where a gate of the client's mixes them.
+    """
     n = len(adapters)
     weights = torch.full((n, n), (1 - own) / max(1, n - 1), dtype=torch.float64)
     weights.fill_diagonal_(1.0)

@@ -131,7 +131,7 @@ def split_begin(
     ] = None,
     generic: Annotated[str, typer.Option(help="What requests without a prompt are drawn towards.")] = "",
 ) -> None:
-    """On the edge server: take the early steps of all requests, those of one cluster in one batch with its adapter."""
+    """On the edge server: take the early steps of all requests, those of one cluster in batches of up to sixteen with its adapter."""
     settings()
     from rich.progress import Progress
 

@@ -57,6 +57,14 @@ def test_what_is_advised_where_memory_is_short_takes_less(tmp_path: Path) -> Non
     assert half.weights < plain.weights
 
 
+def test_configurations_suffice(tmp_path: Path) -> None:
+    saved("flux", tmp_path)
+    found = told(tmp_path)
+    for weights in tmp_path.rglob("*.safetensors"):
+        weights.unlink()
+    assert told(tmp_path) == found
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     saved("sd15", tmp_path)
     told(tmp_path, precision="bf16")

@@ -15,6 +15,8 @@ from data.records import bind
 from fedcore.config import federation as read
 from flows.cli import main
 from flows.cli.app import server_missing
+from flows.cli.runs import ROUND
+from flows.recovery import STAGES
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +35,10 @@ def fedcore(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         main()
     said = capsys.readouterr()
     return int(end.value.code or 0), said.out + said.err
+
+
+def test_help_names_every_stage() -> None:
+    assert ROUND.replace(" or ", ", ").split(", ") == list(STAGES)
 
 
 def federation(here: Path, base_folder: Path, **values: object) -> None:
