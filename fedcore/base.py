@@ -105,8 +105,9 @@ class Family:
     row. `shape(base, size)`: the latents of a picture of `size` pixels, None for the size that the model was made for.
     `predict(base, noisy, timesteps, prompts, guidance)`: what the process asks of the model, of the shape of `noisy` (n,
     channels, h, w). `schedule(scheduler, steps, shape)` sets the timesteps of a generation, as the family's pipeline does.
-    `multiple(base)`: latents of a side come in so many. Guidance is `two_passes` with and without prompt, or a number that
-    the model takes. `kohya` is None where diffusers reads no such names back.
+    `multiple(base)`: latents of a side come in so many; `largest(base)`: and at most so many (None: no bound). Guidance is
+    `two_passes` with and without prompt, or a number that the model takes. `kohya` is None where diffusers reads no such names
+    back.
     """
 
     pipeline: str
@@ -121,6 +122,7 @@ class Family:
     predict: Callable[[BaseModel, Tensor, Tensor, Conditioning, float], Tensor]
     schedule: Callable[[Any, int, Shape], None]
     multiple: Callable[[BaseModel], int]
+    largest: Callable[[BaseModel], int | None]
     two_passes: bool
     kohya: Kohya | None
 

@@ -63,11 +63,16 @@ def picture_size(base: BaseModel) -> int:
 
 
 def insist_on_size(base: BaseModel, size: int | None) -> None:
-    """Refuse a size that is not a whole number of the denoiser's latents.
+    """Refuse a size that is not a whole number of the denoiser's latents, or more than it knows places for.
 
     Raises:
-        InputError: the size, and what it must be a multiple of.
+        InputError: the size, and what it must be a multiple of, or the largest.
     """
+    largest = base.family.largest(base)
+    if size is not None and largest is not None and size > largest * pixels_per_latent(base):
+        raise InputError(
+            f"pictures of {size} pixels cannot be drawn with this base; at most {largest * pixels_per_latent(base)} are possible"
+        )
     step = pixels_per_latent(base) * base.family.multiple(base)
     if size is not None and (size < step or size % step):
         raise InputError(

@@ -17,7 +17,7 @@ from fedcore.errors import InputError
 from fedcore.injection import injected
 from fedcore.latents import insist_on_size
 from fedcore.prompts import nothing
-from fedcore.schedulers import remembered, remind, scheduler
+from fedcore.schedulers import insist_on_way, remembered, remind, scheduler
 from fedcore.seeds import generator
 
 
@@ -49,7 +49,7 @@ def insist_on_course(base: BaseModel, course: Course) -> None:
     if course.size is not None and course.size > MOST_PIXELS:
         raise InputError(f"pictures of {course.size} pixels cannot be drawn; at most {MOST_PIXELS} are possible")
     insist_on_size(base, course.size)
-    length(base, course)
+    insist_on_way(base, course.scheduler, course.steps, base.family.shape(base, course.size))
 
 
 def insist_on_finite(latents: Tensor) -> None:

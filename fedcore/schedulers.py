@@ -62,11 +62,14 @@ def scheduler(base: BaseModel, name: str | None, steps: int, shape: Shape) -> An
     flows, config = isinstance(base.process, Flow), base.scheduler.config
     name = name or ("euler" if flows else OWN.get(base.options.get(SAMPLER, ""), "ddim"))
     if flows and name != "euler":
-        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": config.shift}
+        flow: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": config.shift}
         made = FLOW[name](num_train_timesteps=config.num_train_timesteps, use_dynamic_shifting=config.use_dynamic_shifting, **flow)
         made.set_timesteps(steps, **dynamic_shift(base.scheduler, shape))
         return made
-    made = FlowMatchEulerDiscreteScheduler.from_config(config) if flows else DIFFUSION[name].from_config(config, **_beside(base, name))
+    if flows:
+        made = FlowMatchEulerDiscreteScheduler.from_config(config, stochastic_sampling=False)
+    else:
+        made = DIFFUSION[name].from_config(config, **_beside(base, name))
     try:
         base.family.schedule(made, steps, shape)
     except ValueError:
@@ -81,12 +84,35 @@ ALMOST_NOTHING = 2.0**-24
 
 
 def _beside(base: BaseModel, name: str) -> dict[str, Any]:
-    """What a scheduler is told beside the base's configuration."""
-    unclipped = {"clip_sample": False} if name in ("ddim", "heun") else {}
-    if name not in ("pndm", "heun", "lms") or not base.scheduler.config.get("rescale_betas_zero_snr"):
-        return unclipped
+    """What a scheduler is told beside the base's configuration: nothing is clipped, nor drawn by lot."""
+    config, told = base.scheduler.config, dict[str, Any]()
+    if name in ("ddim", "heun"):
+        told["clip_sample"] = False
+    if name == "dpm++":
+        told["algorithm_type"] = config.get("algorithm_type", "dpmsolver++").removeprefix("sde-")
+    if name not in ("pndm", "heun", "lms") or not config.get("rescale_betas_zero_snr"):
+        return told
     alphas = base.scheduler.alphas_cumprod.double().clamp(min=ALMOST_NOTHING)  # they know no other way to such a schedule
-    return {**unclipped, "trained_betas": (1 - alphas / torch.cat([torch.ones(1).double(), alphas[:-1]])).tolist()}
+    return {**told, "trained_betas": (1 - alphas / torch.cat([torch.ones(1).double(), alphas[:-1]])).tolist()}
+
+
+def insist_on_way(base: BaseModel, name: str | None, steps: int, shape: Shape) -> None:
+    """Refuse what a scheduler cannot do, by going the whole way with nothing to draw: very many steps are too fine for some.
+
+    Raises:
+        InputError: no such sampler goes with this base, or not with so many steps.
+    """
+    made = scheduler(base, name, steps, shape)
+    current = torch.full((1, 1, 1, 1), float(getattr(made, "init_noise_sigma", 1.0)))
+    try:
+        for timestep in made.timesteps:
+            if hasattr(made, "scale_model_input"):
+                made.scale_model_input(current, timestep)
+            current = made.step(torch.full_like(current, 0.1), timestep, current).prev_sample
+    except (IndexError, AssertionError):
+        current = torch.full_like(current, torch.nan)
+    if not bool(torch.isfinite(current).all()):
+        raise InputError(f"the scheduler '{name or made.__class__.__name__}' cannot take {steps} steps; give it fewer")
 
 
 MEMORY = (

@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from data.home import Home
-from data.records import Model, bound
+from data.records import Model, RoundRecord, bound
 from data.store import Ref, Store
 
 if TYPE_CHECKING:
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from fedcore.interaction import Bank
 
 
-def base_of(home: Home, name: str) -> "BaseModel":
-    """The base of a run, opened as the run has it.
+def base_of(home: Home, name: str, record: RoundRecord) -> "BaseModel":
+    """The base of a run, opened as the run has it; its weights must be those that the round was computed with.
 
     Raises:
         ConfigError: there is no run of this name.
-        BaseModelError: it cannot be opened.
+        BaseModelError: it cannot be opened, or holds other weights by now.
     """
-    from data.base.load import load_base
+    from data.base.load import load_exact
 
     federation = bound(home.server(), name)
-    return load_base(federation.base, federation.precision, federation.device)
+    return load_exact(federation.base, record.base, federation.precision, federation.device)
 
 
 def load_model(model: Model) -> "dict[str, Layer] | None":

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from data.base.folder import base_folder, family_of
+from data.base.folder import base_folder, digest, family_of, insist_on_weights
 from data.formats import FORMATS, diffusers, kohya, made_for
 from data.home import Home
 from data.records import Model, RoundRecord, bound
@@ -70,11 +70,13 @@ def export(home: Home, name: str, *, client: str | None, cluster: int | None, ki
 
     Raises:
         InputError: no such run, client, cluster or format, or `out` holds something else.
+        BaseModelError: the base is missing, or holds other weights by now.
     """
     if kind not in FORMATS:
         raise InputError(f"there is no format '{kind}'; there are {', '.join(FORMATS)}")
     record = last_round(home, name)
     base = bound(home.server(), name).base
+    insist_on_weights(base, digest(base_folder(base)), record.base)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder; name another one")
     out = out.resolve()

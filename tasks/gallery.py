@@ -24,7 +24,7 @@ class GalleryJob(BaseJob):
     """`clusters` are the adapters by cluster id, `bank` is the index that `interact` left."""
 
     stage: ClassVar[str] = "gallery"
-    stage_version: ClassVar[int] = 2
+    stage_version: ClassVar[int] = 3
 
     clusters: dict[str, Ref]
     bank: Ref

@@ -105,7 +105,7 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     from fedcore.training import enough_memory
 
     torch.set_num_threads(1)
-    base = base_of(home, name)
+    base = base_of(home, name, record)
     if how.compose not in COMPOSITIONS:
         raise InputError(f"there is no composition '{how.compose}'; there are {', '.join(COMPOSITIONS)}")
     course = Course(how.steps, how.guidance, how.scheduler, how.size)

@@ -18,4 +18,4 @@ def nearest_cluster(home: Home, name: str, wish: str) -> int:
 
     record = last_round(home, name)
     clusters = read_clusters(home.server().get(record.clusters_ref))
-    return nearest(requirement(base_of(home, name), wish, THINGS).double().numpy(), clusters)
+    return nearest(requirement(base_of(home, name, record), wish, THINGS).double().numpy(), clusters)

@@ -40,7 +40,7 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
     if client is not None:
         personal(record, client)
         cluster = record.clients[client].cluster
-    base = base_of(home, name)
+    base = base_of(home, name, record)
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
     insist_on_course(base, course)
     insist_on_place(out)
@@ -80,7 +80,7 @@ def begin(
     record = last_round(home, name)
     if cluster is not None:
         of_cluster(record, cluster)
-    base = base_of(home, name)
+    base = base_of(home, name, record)
     torch.set_num_threads(1)
     together = _by_batch(record, base, requests, cluster, done)
     for path in requests:
@@ -161,7 +161,7 @@ def finish(
 
     record = last_round(home, name)
     model = personal(record, client)
-    base = base_of(home, name)
+    base = base_of(home, name, record)
     torch.set_num_threads(1)
     found = read_handover(file, base)
     insist_on_png(out)

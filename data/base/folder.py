@@ -139,15 +139,32 @@ def parts_of(folder: Path) -> list[str]:
 
 @lru_cache(maxsize=2)
 def digest(folder: Path) -> str:
-    """Names the base by its files' content; the same for the same weights wherever they lie. Hidden files do not count."""
+    """Names the base by the content of the files that it is opened from; the same for the same weights wherever they lie."""
     total = hashlib.sha256()
-    for file in sorted(p for part in parts_of(folder) for p in (folder / part).rglob("*") if p.is_file() and not p.name.startswith(".")):
+    for file in sorted(file for part in parts_of(folder) for file in _opened(folder / part)):
         with file.open("rb") as content:
             mine = hashlib.file_digest(content, "sha256").digest()
         total.update(file.relative_to(folder).as_posix().encode() + b"\0" + mine)
     if index_of(folder).get("force_zeros_for_empty_prompt") is False:
         total.update(b"prompts left out are encoded")
     return total.hexdigest()
+
+
+def insist_on_weights(name: str, here: str, weights: str) -> None:
+    """Client and server must mean the same model, and adapters the one that they were trained for: compare digests.
+
+    Raises:
+        BaseModelError: those `here` are other `weights`.
+    """
+    if here != weights:
+        raise BaseModelError(f"base '{name}' has other weights here ({here[:12]}) than the federation's ({weights[:12]}); install the same")
+
+
+def _opened(part: Path) -> list[Path]:
+    """Of a part with weights these and its configuration, of another one all but hidden files."""
+    if weights := weights_of(part):
+        return [part / "config.json", *weights]
+    return [p for p in part.rglob("*") if p.is_file() and not p.name.startswith(".")]
 
 
 def text_width(folder: Path) -> int:

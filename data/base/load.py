@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.utils import logging as transformers_logging
 
-from data.base.folder import base_folder, described_folder, digest, family_of, index_of, parts_of, sampler_of
+from data.base.folder import base_folder, described_folder, digest, family_of, index_of, insist_on_weights, parts_of, sampler_of
 from data.base.shared import share
 from data.home import Home
 from fedcore.base import SAMPLER, BaseModel, Device, Precision
@@ -158,8 +158,5 @@ def load_exact(name: str, weights: str, precision: Precision = "fp32", device: D
         InputError: there is no such device.
     """
     base = load_base(name, precision, device)
-    if base.digest != weights:
-        raise BaseModelError(
-            f"base '{name}' has other weights here ({base.digest[:12]}) than the federation's ({weights[:12]}); install the same"
-        )
+    insist_on_weights(name, base.digest, weights)
     return base

@@ -46,8 +46,9 @@ def in_k_means(vectors: Vectors, k: int, seed: int) -> Labels:
 
 
 def by_average_linkage(vectors: Vectors, k: int, seed: int) -> Labels:  # noqa: ARG001 nothing is drawn
-    """Agglomerative (UPGMA, Sokal & Michener 1958): until k groups are left, the two with the largest mean cosine are merged,
-    `mean_{i∈A, j∈B} cos(v_i, v_j)`.
+    """Agglomerative (UPGMA, Sokal & Michener 1958), until k groups are left.
+
+    The two with the largest `mean_{i∈A, j∈B} cos(v_i, v_j)` are merged.
     """
     from sklearn.cluster import AgglomerativeClustering
 

@@ -11,7 +11,7 @@ from fedcore.adapters import Adapter, Layer
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya, Shape
 from fedcore.families.encoding import batched, meanings, of_empty, tokenised
 from fedcore.families.layers import JOINT_ATTENTION
-from fedcore.families.sizes import patch, pixels_per_latent, square
+from fedcore.families.sizes import patch, pixels_per_latent, square, unbounded
 from fedcore.families.timesteps import dynamic_shift
 from fedcore.noise import Flow
 
@@ -141,6 +141,7 @@ FLUX = Family(
     predict=_predict,
     schedule=_schedule,
     multiple=patch,
+    largest=unbounded,
     two_passes=False,
     kohya=Kohya(lambda _kernels, _predicts: ("flux1", "flux-1-dev/lora"), _kohya),
 )

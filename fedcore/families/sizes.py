@@ -26,6 +26,10 @@ def levels(base: BaseModel) -> int:
     return int(2 ** (len(base.denoiser.config.block_out_channels) - 1))
 
 
+def unbounded(base: BaseModel) -> None:
+    """A side may be of any length."""
+
+
 def patch(base: BaseModel) -> int:  # noqa: ARG001 the same for every model of these families
     """Transformers of these families see patches of 2×2."""
     return 2

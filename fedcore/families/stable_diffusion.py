@@ -8,8 +8,8 @@ from torch import Tensor
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya
 from fedcore.families.encoding import batched, meanings, of_empty, tokenised
 from fedcore.families.layers import UNET_ATTENTION, UNET_CONVOLUTIONS, underscored
-from fedcore.families.sizes import as_trained, levels
-from fedcore.families.timesteps import plain_schedule
+from fedcore.families.sizes import as_trained, levels, unbounded
+from fedcore.families.timesteps import offset_by_one
 from fedcore.noise import Diffusion
 
 
@@ -57,8 +57,9 @@ STABLE_DIFFUSION = Family(
     nothing=of_empty,
     shape=as_trained,
     predict=_predict,
-    schedule=plain_schedule,
+    schedule=offset_by_one,
     multiple=levels,
+    largest=unbounded,
     two_passes=True,
     kohya=Kohya(_kind, underscored),
 )

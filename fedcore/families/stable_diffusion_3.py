@@ -49,6 +49,11 @@ def _schedule(scheduler: Any, steps: int, shape: Shape) -> None:
     scheduler.set_timesteps(steps, **dynamic_shift(scheduler, shape))
 
 
+def _largest(base: BaseModel) -> int:
+    """A place in the table of positions for each patch."""
+    return int(base.denoiser.config.pos_embed_max_size * base.denoiser.config.patch_size)
+
+
 STABLE_DIFFUSION_3 = Family(
     pipeline="StableDiffusion3Pipeline",
     parts={
@@ -72,6 +77,7 @@ STABLE_DIFFUSION_3 = Family(
     predict=_predict,
     schedule=_schedule,
     multiple=patch,
+    largest=_largest,
     two_passes=True,
     kohya=None,
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 from fedcore.base import BaseModel, Conditioning, Encoded, Family, Kohya
 from fedcore.families.encoding import batched, meanings, of_empty, tokenised
 from fedcore.families.layers import UNET_ATTENTION, UNET_CONVOLUTIONS, underscored
-from fedcore.families.sizes import as_trained, levels, pixels_per_latent
+from fedcore.families.sizes import as_trained, levels, pixels_per_latent, unbounded
 from fedcore.families.timesteps import plain_schedule
 from fedcore.noise import Diffusion
 
@@ -65,6 +65,7 @@ STABLE_DIFFUSION_XL = Family(
     predict=_predict,
     schedule=plain_schedule,
     multiple=levels,
+    largest=unbounded,
     two_passes=True,
     kohya=Kohya(lambda _kernels, _predicts: ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"), underscored),
 )

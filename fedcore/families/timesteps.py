@@ -12,6 +12,12 @@ def plain_schedule(scheduler: Any, steps: int, shape: Shape) -> None:  # noqa: A
     scheduler.set_timesteps(steps)
 
 
+def offset_by_one(scheduler: Any, steps: int, shape: Shape) -> None:
+    """Its own, begun at one where they lead: so the family's pipeline mends old configurations that begin at nought."""
+    scheduler.register_to_config(steps_offset=1)
+    plain_schedule(scheduler, steps, shape)
+
+
 def dynamic_shift(scheduler: Any, shape: Shape) -> dict[str, float]:
     """μ for schedulers that shift by the number of 2×2 patches (Flux's line between two sizes); nothing for others."""
     of = scheduler.config

@@ -169,7 +169,7 @@ def costs_of(home: Home, federation: Federation, record: RoundRecord) -> Costs:
     from fedcore.prompts import encode
 
     torch.set_num_threads(1)
-    base = base_of(home, federation.name)
+    base = base_of(home, federation.name, record)
     adapter = load_model(((1.0, record.clusters[min(record.clusters)].adapter),))
     step = {users: _step(base, adapter, users) for users in USERS}
     course = Course(STEPS, GUIDANCE)

@@ -1,5 +1,6 @@
 """Sampling may stop anywhere: halves give the bits of one go, for every scheduler; and what it gives is what diffusers' pipeline gives."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from diffusers import (
     HeunDiscreteScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
 from safetensors.torch import load, save
@@ -149,6 +151,58 @@ def test_courses_that_cannot_be_drawn_are_refused(base: BaseModel, wrong: Course
     trailing = replace(base, scheduler=DDIMScheduler.from_config(base.scheduler.config, timestep_spacing="trailing", skip_prk_steps=False))
     with pytest.raises(InputError, match=reason):
         insist_on_course(trailing, wrong)
+
+
+SD15 = {"timestep_spacing": "leading", "rescale_betas_zero_snr": False, "steps_offset": 1}
+SD3 = {"shift": 3.0, "use_dynamic_shifting": False}
+"""How Stable Diffusion 1.5 and 3 are configured."""
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "steps"), [("sd", "ddim", 1000), ("sd", "unipc", 1000), ("flux", "dpm++", 501), ("flux", "unipc", 400)]
+)
+def test_more_steps_than_a_scheduler_can_tell_apart_are_refused(bases: dict[str, BaseModel], of: str, name: str, steps: int) -> None:
+    base, real = bases[of], SD15 if of == "sd" else SD3
+    base = replace(base, scheduler=type(base.scheduler).from_config(base.scheduler.config, **real))
+    insist_on_course(base, Course(50, 3.0, name))
+    with pytest.raises(InputError, match=rf"the scheduler '{re.escape(name)}' cannot take {steps} steps; give it fewer"):
+        insist_on_course(base, Course(steps, 3.0, name))
+
+
+@pytest.mark.parametrize(("of", "name", "settings"), [
+    ("sd", "dpm++", {"algorithm_type": "sde-dpmsolver++"}),
+    ("flux", "euler", {"stochastic_sampling": True}),
+])  # fmt: skip
+def test_no_scheduler_draws_by_lot_whatever_the_base_s_folder_says(
+    bases: dict[str, BaseModel], of: str, name: str, settings: dict[str, Any]
+) -> None:
+    base = bases[of]
+    base = replace(base, scheduler=type(base.scheduler).from_config({**base.scheduler.config, **settings}))
+    course = Course(4, 3.0, name)
+    once, again = (advance(base, course, begin(base, course, SEEDS), prompts(base), alone(None)).latents for _ in range(2))
+    assert torch.equal(once, again)
+
+
+def test_old_configurations_are_drawn_on_the_steps_that_diffusers_pipeline_mends_them_to(base: BaseModel) -> None:
+    old = DDIMScheduler.from_config(base.scheduler.config, **{**SD15, "steps_offset": 0})
+    parts = {"vae": base.vae, "text_encoder": base.text_encoders[0], "tokenizer": base.tokenizers[0], "unet": base.denoiser}
+    none: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    with pytest.warns(FutureWarning, match="steps_offset"):
+        pipe = StableDiffusionPipeline(scheduler=DDIMScheduler.from_config(old.config), **parts, **none)
+    pipe.scheduler.set_timesteps(5)
+    made = scheduler(replace(base, scheduler=old), "ddim", 5, LATENT)
+    assert made.timesteps.tolist() == pipe.scheduler.timesteps.tolist()
+    assert old.config.steps_offset == 0  # the base's own is left as it was
+
+
+def test_a_picture_larger_than_the_model_s_table_of_positions_is_refused(tmp_path: Path) -> None:
+    saved("sd3", tmp_path)
+    base = load_base(str(tmp_path))
+    most = base.denoiser.config.pos_embed_max_size * 2 * 2  # latents of a patch, pixels of a latent
+    course = Course(1, 1.0, None, most)
+    advance(base, course, begin(base, course, [0]), encode(base, ["a cat"]).prompts, alone(None))
+    with pytest.raises(InputError, match=f"pictures of {most + 4} pixels cannot be drawn with this base; at most {most} are possible"):
+        insist_on_course(base, Course(1, 1.0, None, most + 4))
 
 
 def test_a_picture_that_grew_beyond_all_numbers_is_refused_and_leaves_those_of_its_batch_as_they_are(base: BaseModel) -> None:

@@ -129,6 +129,12 @@ def test_other_weights_than_the_federation_s_are_refused(base: BaseModel, base_f
         load_exact(str(base_folder), "0" * 64)
 
 
+def test_files_that_nobody_opens_name_no_other_base(base: BaseModel, copy: Path) -> None:
+    shutil.copy(copy / "unet" / WEIGHTS["unet"], copy / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    (copy / "text_encoder" / "flax_model.msgpack").write_bytes(b"another library's")
+    assert digest(copy) == base.digest
+
+
 def test_a_model_of_the_hub_is_taken_from_the_local_cache_or_asked_for(
     base: BaseModel, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
