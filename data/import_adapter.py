@@ -9,15 +9,16 @@ from data.clients import load_client
 from data.formats import read_adapter
 from data.store import write_atomically
 from fedcore.adapters import Layer, Shapes, check, shown, to_bytes
-from fedcore.base import Family
+from fedcore.base import BaseModel
 from fedcore.config import NAME
 from fedcore.errors import AdapterRefused, ConfigError
 
 
-def import_adapter(file: Path, client: str, folder: Path, family: Family, shapes: Shapes) -> Path:
+def import_adapter(file: Path, client: str, folder: Path, base: BaseModel, shapes: Shapes) -> Path:
     """Write `<client>.adapter.safetensors` beside the client's file, and name it there; returns its path.
 
-    `shapes` are the layers of the base that adapters may cover. Those that this one does not begin without an update.
+    `shapes` are the layers of the `base` that adapters may cover; of the base itself only names are looked at. Those that this
+    one does not cover begin without an update.
 
     Raises:
         AdapterRefused: the file, and what is wrong with it.
@@ -30,7 +31,7 @@ def import_adapter(file: Path, client: str, folder: Path, family: Family, shapes
     text = path.read_text(encoding="utf-8")
     if "adapter" in yaml.safe_load(text):
         raise ConfigError("names an adapter already; remove that line first", at=path)
-    adapter = read_adapter(file, family)
+    adapter = read_adapter(file, base)
     if foreign := sorted(set(adapter) - set(shapes)):
         may = ", ".join(_endings(shapes))
         raise AdapterRefused(f"covers layer {shown(foreign[0])}, which adapters of this base do not; it may cover these: {may}", at=file)

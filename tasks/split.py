@@ -3,9 +3,9 @@
 The server sees encoded prompts, or none: then it draws towards a prompt of its own, and the private one counts after the split only.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,17 @@ from data.home import Home
 from data.records import RoundRecord
 from data.store import insist_on_place, insist_on_png
 from fedcore.course import Course
-from fedcore.errors import InputError
+from fedcore.errors import FedcoreError, InputError, TooLarge
 from tasks._models import base_of, load_model
 from tasks.generate import How, last_round, of_cluster, personal, write_png
 
 if TYPE_CHECKING:
-    from data.handover import Request
-    from fedcore.base import BaseModel
+    from data.handover import Handover, Request
+    from fedcore.base import BaseModel, Conditioning
+    from fedcore.composition import Parts
+    from fedcore.sampling import State
+
+    Batch = list[tuple[Path, Request]]
 
 SUFFIX = ".latents.safetensors"
 
@@ -43,16 +47,19 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
     base = base_of(home, name, record)
     course = Course(how.steps, how.guidance, how.scheduler, how.size)
     insist_on_course(base, course)
+    _insist_on_share(base, course)
     insist_on_place(out)
     return write_request(out, base, Request(course, how.seed, None if private else encode(base, [prompt]).prompts, cluster))
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A file for a device, and its bytes; None where nothing was written, since the picture's numbers grew beyond all bounds."""
+    """What became of a request: the `file` for the device and its bytes; or, where nothing was written, why."""
 
+    request: Path
     file: Path
-    bytes: int | None
+    bytes: int = 0
+    refused: str | None = None
 
 
 def begin(
@@ -62,85 +69,136 @@ def begin(
     """On the server: take the first `done` steps of all requests, those of one cluster and course in one batch, with its adapter.
 
     The adapter is that of `cluster`, or of the one that each request names. Requests without a prompt are drawn towards `generic`.
-    All are checked before anything is drawn.
+    One that cannot be used is refused by name and reason, and costs the others nothing; batches are smaller where memory is short.
 
     Raises:
-        InputError: no such run or cluster, none at all, two requests of one name, more steps than a request has (all of them, if
-            its prompt is applied afterwards), or more in `generic` than a prompt may hold.
-        HandoverRefused: a request that cannot be used.
+        InputError: no such run or cluster, two requests of one name, `out` is no place for a file, or `generic` holds more than a
+            prompt may.
     """
     import torch
 
-    from data.handover import MOST_GENERIC, Handover, write_handover
+    from data.handover import MOST_GENERIC, Handover
     from fedcore import sampling
     from fedcore.prompts import encode
 
     if len(generic) > MOST_GENERIC:
         raise InputError(f"--generic has {len(generic):,} characters; give at most {MOST_GENERIC:,}")
+    if len({path.stem for path in requests}) < len(requests):
+        raise InputError("two requests have the same name; the files for the devices are named after them")
     record = last_round(home, name)
     if cluster is not None:
         of_cluster(record, cluster)
     base = base_of(home, name, record)
     torch.set_num_threads(1)
-    together = _by_batch(record, base, requests, cluster, done)
+    answers = {path: Begun(path, out / f"{path.stem}{SUFFIX}") for path in requests}
+    for answer in answers.values():
+        insist_on_place(answer.file)
+    together: dict[tuple[int, Course], Batch] = defaultdict(list)
     for path in requests:
-        insist_on_place(_answer(out, path))
-    batches = [(at, of[i : i + batch]) for at, of in together.items() for i in range(0, len(of), batch)]
+        try:
+            request, home_of = _checked(record, base, path, cluster, done)
+            together[home_of, request.course].append((path, request))
+        except FedcoreError as error:
+            answers[path] = replace(answers[path], refused=error.message)
     plans = {home_of: sampling.alone(load_model(of_cluster(record, home_of))) for home_of, _ in together}
-    own, begun = encode(base, [generic]).prompts, list[Begun]()
-    for number, ((home_of, course), of) in enumerate(batches):
-        prompts = of[0][1].prompt or own
-        for _, request in of[1:]:
-            prompts = prompts.followed_by(request.prompt or own)
-
-        def told(step: int, before: int = number * done) -> None:
-            on_step(before + step, done * len(batches))
-
-        state = sampling.begin(base, course, [request.seed for _, request in of])
-        state = sampling.advance(base, course, state, prompts, plans[home_of], until=done, on_step=told)
+    own = encode(base, [generic]).prompts
+    batches = [(at, of[i : i + n]) for at, of in together.items() for n in [_at_once(base, batch, at[1])] for i in range(0, len(of), n)]
+    for (home_of, _), of, drawn in _early(base, batches, plans, own, done, on_step):
         for i, (path, request) in enumerate(of):
-            file = _answer(out, path)
-            mine = Handover(
-                course,
-                request.seed,
-                state.rows(slice(i, i + 1)),
-                record.clusters[home_of].adapter.sha256,
-                home_of,
-                None if request.prompt else generic,
-                len(of),
-            )
-            sound = bool(torch.isfinite(mine.state.latents).all())  # one user's odd request costs the others nothing
-            begun.append(Begun(file, write_handover(file, base, mine) if sound else None))
-    return begun
+            if isinstance(drawn, TooLarge):
+                answers[path] = replace(answers[path], refused=drawn.message)
+                continue
+            towards, adapter = None if request.prompt else generic, record.clusters[home_of].adapter.sha256
+            mine = Handover(request.course, request.seed, drawn.rows(slice(i, i + 1)), adapter, home_of, towards, len(of))
+            answers[path] = _answered(answers[path], base, mine)
+    return list(answers.values())
 
 
-def _answer(out: Path, request: Path) -> Path:
-    """The file for the device that asked."""
-    return out / f"{request.stem}{SUFFIX}"
+def _at_once(base: "BaseModel", batch: int, course: Course) -> int:
+    """Large pictures gain nothing from each other's company on a CPU, and need its memory."""
+    from fedcore.latents import at_most
+
+    return at_most(batch, base.family.shape(base, course.size)) if base.device.type == "cpu" else batch
 
 
-def _by_batch(
-    record: RoundRecord, base: "BaseModel", requests: Sequence[Path], cluster: int | None, done: int
-) -> "dict[tuple[int, Course], list[tuple[Path, Request]]]":
-    """The requests by cluster and course, checked."""
+def _early(
+    base: "BaseModel",
+    batches: "Sequence[tuple[tuple[int, Course], Batch]]",
+    plans: "Mapping[int, Callable[[int], Parts]]",
+    own: "Conditioning",
+    done: int,
+    on_step: Callable[[int, int], None],
+) -> "Iterator[tuple[tuple[int, Course], Batch, State | TooLarge]]":
+    """Every batch with its first steps taken; one that memory does not suffice for in halves, down to the requests that are too large."""
+    from fedcore import sampling
+    from fedcore.training import enough_memory
+
+    waiting, drawn = deque(batches), 0
+    while waiting:
+        at, of = waiting.popleft()
+        home_of, course = at
+
+        def told(step: int, before: int = drawn * done, total: int = (drawn + 1 + len(waiting)) * done) -> None:
+            on_step(before + step, total)
+
+        try:
+            with enough_memory():
+                prompts = of[0][1].prompt or own
+                for _, request in of[1:]:
+                    prompts = prompts.followed_by(request.prompt or own)
+                state = sampling.begin(base, course, [request.seed for _, request in of])
+                made = sampling.advance(base, course, state, prompts, plans[home_of], until=done, on_step=told)
+        except TooLarge as error:
+            if len(of) > 1:
+                half = len(of) // 2
+                waiting.extendleft([(at, of[half:]), (at, of[:half])])
+            else:
+                yield at, of, error
+            continue
+        drawn += 1
+        yield at, of, made
+
+
+def _answered(answer: Begun, base: "BaseModel", mine: "Handover") -> Begun:
+    """The device's file, written; none where its numbers grew beyond all bounds."""
+    from torch import isfinite
+
+    from data.handover import write_handover
+
+    if not bool(isfinite(mine.state.latents).all()):
+        return replace(answer, refused="the picture grew beyond all numbers")
+    return replace(answer, bytes=write_handover(answer.file, base, mine))
+
+
+LARGEST = 2
+"""Pictures for others have at most so many times the sides of those that the base was made for: the work grows with the fourth power."""
+
+
+def _insist_on_share(base: "BaseModel", course: Course) -> None:
+    """Refuse a picture that would take what is everybody's."""
+    from fedcore.latents import picture_size
+
+    most = LARGEST * picture_size(base)
+    if course.size is not None and course.size > most:
+        raise InputError(f"pictures of {course.size} pixels are not drawn for others; ask for at most {most}")
+
+
+def _checked(record: RoundRecord, base: "BaseModel", path: Path, cluster: int | None, done: int) -> "tuple[Request, int]":
+    """A request, and the cluster whose adapter it is drawn with."""
     from data.handover import read_request
     from fedcore.sampling import length
 
-    if len({path.stem for path in requests}) < len(requests):
-        raise InputError("two requests have the same name; the files for the devices are named after them")
-    together: dict[tuple[int, Course], list[tuple[Path, Request]]] = defaultdict(list)
-    for path in requests:
-        request = read_request(path, base)
-        most = length(base, request.course) - (request.prompt is None)  # a prompt that stays private needs a step of its own
-        if not 0 < done <= most:
-            raise InputError(f"{path}: {done} steps cannot be done here; " + (f"give 1 to {most}" if most else "ask for more than one"))
-        home_of = request.cluster if cluster is None else cluster
-        if home_of is None:
-            raise InputError(f"{path}: it names no cluster; give --cluster, or ask with --client")
-        if home_of not in record.clusters:
-            raise InputError(f"{path}: there is no cluster {home_of} in this run any more; give --cluster, or ask again")
-        together[home_of, request.course].append((path, request))
-    return together
+    request = read_request(path, base)
+    _insist_on_share(base, request.course)
+    most = length(base, request.course) - (request.prompt is None)  # a prompt that stays private needs a step of its own
+    if not 0 < done <= most:
+        raise InputError(f"{done} steps cannot be done here; " + (f"give 1 to {most}" if most else "ask for more than one"))
+    home_of = request.cluster if cluster is None else cluster
+    if home_of is None:
+        raise InputError("it names no cluster; give --cluster, or ask with --client")
+    if home_of not in record.clusters:
+        raise InputError(f"there is no cluster {home_of} in this run any more; give --cluster, or ask again")
+    return request, home_of
 
 
 def finish(
@@ -158,6 +216,7 @@ def finish(
     from fedcore import sampling
     from fedcore.latents import decode
     from fedcore.prompts import encode
+    from fedcore.training import enough_memory
 
     record = last_round(home, name)
     model = personal(record, client)
@@ -167,10 +226,11 @@ def finish(
     insist_on_png(out)
     before, course = found.state.done, found.course
     steps = sampling.length(base, course)
-    made = sampling.advance(
-        base, course, found.state, encode(base, [prompt]).prompts, sampling.alone(load_model(model)),
-        on_step=lambda step: on_step(step - before, steps - before),
-    )  # fmt: skip
+    with enough_memory():
+        made = sampling.advance(
+            base, course, found.state, encode(base, [prompt]).prompts, sampling.alone(load_model(model)),
+            on_step=lambda step: on_step(step - before, steps - before),
+        )  # fmt: skip
     about = {
         "run": name,
         "round": record.round,

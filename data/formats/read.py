@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fedcore.adapters import Layer
-from fedcore.base import Family
+from fedcore.adapters import Layer, shown
+from fedcore.base import BaseModel
 from fedcore.errors import AdapterRefused
 
-A, B = ".lora_A.weight", ".lora_B.weight"
+A, B, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 
-def read_adapter(path: Path, family: Family) -> dict[str, Layer]:
-    """The adapter in a file or a PEFT folder, whatever its dialect; layers by the names of the family's denoiser.
+def read_adapter(path: Path, base: BaseModel) -> dict[str, Layer]:
+    """The adapter in a file or a PEFT folder, whatever its dialect; layers by the names of the base's denoiser.
 
-    Names are translated by diffusers' own converters. What it says of layers that are no part of the denoiser (text encoders)
-    is refused, not dropped.
+    Names are translated by diffusers' own converters, which look at the denoiser's configuration; its weights may lack values.
+    What the file says of layers that are no part of the denoiser (text encoders) is refused, not dropped.
 
     Raises:
         AdapterRefused: one line that says what is wrong with the file.
@@ -35,18 +36,38 @@ def read_adapter(path: Path, family: Family) -> dict[str, Layer]:
     except (SafetensorError, OSError, KeyError):
         raise AdapterRefused(f"{file}: not a safetensors file; adapters are exchanged as safetensors only") from None
     if odd := sorted(key for key in tensors if "dora_scale" in key or "lora_magnitude_vector" in key):
-        raise AdapterRefused(f"{file}: '{odd[0][:120]}' makes it a DoRA, which cannot be used; train it as a LoRA")
+        raise AdapterRefused(f"{file}: {shown(odd[0])} makes it a DoRA, which cannot be used; train it as a LoRA")
     if odd := sorted(key for key in tensors if key.endswith(".bias")):
-        raise AdapterRefused(f"{file}: {odd[0][:120]!a} is a bias, which cannot be used; train the adapter without")
+        raise AdapterRefused(f"{file}: {shown(odd[0])} is a bias, which cannot be used; train the adapter without")
     if odd := sorted(key for key, value in tensors.items() if value.ndim and not value.is_floating_point()):
-        raise AdapterRefused(f"{file}: {odd[0][:120]!a} holds {tensors[odd[0]].dtype}, not the numbers of an adapter")
+        raise AdapterRefused(f"{file}: {shown(odd[0])} holds {tensors[odd[0]].dtype}, not the numbers of an adapter")
+    if any("input_blocks" in key for key in tensors) and any("down_blocks" in key for key in tensors):
+        raise AdapterRefused(
+            f"{file}: it names layers in two ways, input_blocks and down_blocks, which diffusers reads one of; save it again"
+        )
     try:
-        found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, family)
+        found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, base)
     except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError, TypeError) as error:
-        raise AdapterRefused(f"{file}: its names are not those of an adapter for a {family.pipeline} ({_line(error)})") from None
+        raise AdapterRefused(f"{file}: its names are not those of an adapter for a {base.family.pipeline} ({_line(error)})") from None
+    _insist_on_plain(file, about)
+    return _layers(str(file), found, alphas, about)
+
+
+PLAIN_BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""PEFT's ways to begin that leave the base's weights as they are; with others, factors tell the update of another base."""
+
+
+def _insist_on_plain(file: Path, about: Mapping[str, Any]) -> None:
+    """Refuse what two factors beside the base's own weights do not hold."""
     if about.get("use_dora"):
         raise AdapterRefused(f"{file}: its configuration makes it a DoRA, which cannot be used; train it as a LoRA")
-    return _layers(str(file), found, alphas, about)
+    if (began := about.get("init_lora_weights")) not in PLAIN_BEGINNINGS:
+        raise AdapterRefused(
+            f"{file}: it was begun with {shown(str(began))}, which changes the base's weights as well; save it with "
+            "path_initial_model_for_weight_conversion, which PEFT makes a plain LoRA of"
+        )
+    if about.get("layer_replication"):
+        raise AdapterRefused(f"{file}: its configuration repeats layers (layer_replication), which cannot be used; train it without")
 
 
 def _instead(path: Path) -> str:
@@ -68,17 +89,23 @@ def _peft(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     return {key.removeprefix("base_model.model."): value for key, value in tensors.items()}, {}, about
 
 
-def _translated(file: Path, family: Family) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Any]]:
+def _translated(file: Path, base: BaseModel) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Any]]:
     """By diffusers: keys of the form `<layer>.lora_A.weight`, alphas by layer, and what the metadata says."""
-    pipeline = getattr(diffusers, family.pipeline)
-    with_metadata = pipeline.lora_state_dict(str(file), return_lora_metadata=True, local_files_only=True)
+    family = base.family
+    pipeline, asked = getattr(diffusers, family.pipeline), {"return_lora_metadata": True, "local_files_only": True}
+    if family.denoiser == "unet":
+        asked["unet_config"] = base.denoiser.config  # kohya's trainers number the blocks of SDXL otherwise
+    elif "return_alphas" in signature(pipeline.lora_state_dict).parameters:
+        asked["return_alphas"] = True
+    with_metadata = pipeline.lora_state_dict(str(file), **asked)
     found, metadata = with_metadata[0], with_metadata[-1]
     alphas = with_metadata[1] if len(with_metadata) == 3 else None
     prefix = f"{family.denoiser}."
     if foreign := sorted(key for key in found if not key.startswith(prefix)):
-        raise AdapterRefused(f"{file}: '{foreign[0][:120]}' is no layer of the {family.denoiser}; only its layers can be adapted")
-    renamed = {_modern(key.removeprefix(prefix)): value for key, value in found.items()}
-    by_layer = {_layer(_modern(key.removeprefix(prefix))): float(value) for key, value in (alphas or {}).items()}
+        raise AdapterRefused(f"{file}: {shown(foreign[0])} is no layer of the {family.denoiser}; only its layers can be adapted")
+    both = {_modern(key.removeprefix(prefix)): value for key, value in [*found.items(), *(alphas or {}).items()]}
+    by_layer = {_layer(key): float(value) for key, value in both.items() if key.endswith(ALPHA)}
+    renamed = {key: value for key, value in both.items() if not key.endswith(ALPHA)}
     about = {key.removeprefix(prefix): value for key, value in (metadata or {}).items()}
     return renamed, by_layer, about
 
@@ -94,7 +121,7 @@ def _modern(key: str) -> str:
 
 
 def _layer(key: str) -> str:
-    return key.removesuffix(".alpha").removesuffix(A).removesuffix(B)
+    return key.removesuffix(ALPHA).removesuffix(A).removesuffix(B)
 
 
 def _layers(file: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, float], about: Mapping[str, Any]) -> dict[str, Layer]:
@@ -103,7 +130,7 @@ def _layers(file: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, float
     for name in sorted(names):
         down, up = tensors.get(name + A), tensors.get(name + B)
         if down is None or up is None:
-            raise AdapterRefused(f"{file}: layer {name} lacks one of its two factors")
+            raise AdapterRefused(f"{file}: layer {shown(name)} lacks one of its two factors")
         if (
             down.ndim not in (2, 4)
             or up.ndim != down.ndim
@@ -112,9 +139,9 @@ def _layers(file: str, tensors: Mapping[str, Tensor], alphas: Mapping[str, float
             or not len(down)
         ):
             both = f"{tuple(down.shape)} and {tuple(up.shape)}"
-            raise AdapterRefused(f"{file}: layer {name} has factors of shapes {both} that do not multiply")
+            raise AdapterRefused(f"{file}: layer {shown(name)} has factors of shapes {both} that do not multiply")
         if (rank := down.shape[0]) > MOST_RANK:
-            raise AdapterRefused(f"{file}: layer {name} has rank {rank:,}; at most {MOST_RANK:,} can be used")
+            raise AdapterRefused(f"{file}: layer {shown(name)} has rank {rank:,}; at most {MOST_RANK:,} can be used")
         scale = _alpha(file, name, rank, alphas, about) / (rank**0.5 if about.get("use_rslora") else rank)
         out[name] = Layer(down.float().flatten(1).contiguous(), up.float().flatten(1).contiguous(), scale)
     if not out:
@@ -129,12 +156,12 @@ def _alpha(file: str, name: str, rank: int, alphas: Mapping[str, float], about: 
     """
     patterns = about.get("alpha_pattern") or {}
     if odd := [pattern for pattern in patterns if not PLAIN.fullmatch(str(pattern))]:
-        raise AdapterRefused(f"{file}: alpha_pattern {odd[0][:60]!a} is no name of a layer, nor the end of one; write the names out")
+        raise AdapterRefused(f"{file}: alpha_pattern {shown(str(odd[0]))} is no name of a layer, nor the end of one; write the names out")
     try:
         fits = (alpha for pattern, alpha in patterns.items() if _ends(name, pattern))
         return float(alphas[name] if name in alphas else next(fits, about.get("lora_alpha", rank)))
     except (TypeError, ValueError, AttributeError):
-        raise AdapterRefused(f"{file}: the alpha of layer {name} is no number") from None
+        raise AdapterRefused(f"{file}: the alpha of layer {shown(name)} is no number") from None
 
 
 MOST_RANK = 1024
@@ -148,4 +175,4 @@ def _ends(name: str, pattern: str) -> bool:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return re.sub(r"[^\x20-\x7e]", "?", " ".join(str(error).split()))[:160] or type(error).__name__

@@ -17,9 +17,7 @@ def export(
     cluster: Annotated[int | None, typer.Option(help="This cluster's adapter.")] = None,
     wish: Annotated[str | None, typer.Option(help="For a newcomer: the adapter of the cluster nearest to what they like.")] = None,
     whole: Annotated[bool, typer.Option("--global", help="All clusters' adapters, with what a router needs.")] = False,
-    kind: Annotated[
-        str, typer.Option("--format", help="peft (PEFT), diffusers (diffusers, ComfyUI) or kohya (ComfyUI, A1111).")
-    ] = "diffusers",
+    kind: Annotated[str, typer.Option("--format", help="peft (PEFT), diffusers (diffusers) or kohya (ComfyUI, A1111).")] = "diffusers",
 ) -> None:
     """Write adapters as files that diffusers, PEFT, ComfyUI or A1111 open."""
     settings()
@@ -49,7 +47,7 @@ def import_adapter(
     from fedcore.injection import target_shapes
 
     with console.status("looking at the base …"), imagined(base, device="cpu") as opened:
-        shapes, family = target_shapes(opened, "all"), opened.family
+        shapes = target_shapes(opened, "all")
     console.print(
-        f"wrote {write(file, client, clients, family, shapes)}, and named it in {clients / client}.yaml", markup=False, soft_wrap=True
+        f"wrote {write(file, client, clients, opened, shapes)}, and named it in {clients / client}.yaml", markup=False, soft_wrap=True
     )

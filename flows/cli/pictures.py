@@ -145,10 +145,9 @@ def split_begin(
             on_step=lambda step, of: progress.update(bar, completed=step, total=of),
         )  # fmt: skip
     for each in made:
-        lost = each.bytes is None
-        told = f"left out {each.file}: the picture grew beyond all numbers" if lost else f"wrote {each.file} ({each.bytes:,} bytes)"
+        told = f"wrote {each.file} ({each.bytes:,} bytes)" if each.refused is None else f"left out {each.request}: {each.refused}"
         console.print(told, markup=False, soft_wrap=True)
-    if any(each.bytes is None for each in made):
+    if any(each.refused is not None for each in made):
         raise typer.Exit(1)
 
 

@@ -35,7 +35,7 @@ def test_a_file_of_any_format_is_kept_beside_the_client_and_named_in_its_file(
     (tmp_path / "made").mkdir()
     FORMATS[kind](mine, made_for("tiny", base_folder, mine), tmp_path / "made")
     source = tmp_path / "made" if kind == "peft" else next((tmp_path / "made").iterdir())
-    written = import_adapter(source, "c01", tmp_path, base.family, target_shapes(base, "all"))
+    written = import_adapter(source, "c01", tmp_path, base, target_shapes(base, "all"))
     assert file.read_text() == "# mine\nstatement: black line art\npictures: c01.parquet\nadapter: c01.adapter.safetensors\n"
     found = load_client("c01", tmp_path)
     assert found.adapter == written.read_bytes()
@@ -43,7 +43,7 @@ def test_a_file_of_any_format_is_kept_beside_the_client_and_named_in_its_file(
     for name, layer in adapters.from_bytes(found.adapter).items():
         torch.testing.assert_close(dense(layer), dense(mine[name]), rtol=1e-5, atol=1e-7)
     with pytest.raises(ConfigError, match="names an adapter already"):
-        import_adapter(source, "c01", tmp_path, base.family, target_shapes(base, "all"))
+        import_adapter(source, "c01", tmp_path, base, target_shapes(base, "all"))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_no_client_might_hand_over_is_refused_and_nothing_written(
     width = layer.a.shape[1]
     FORMATS["diffusers"]({name: layer}, replace(made, kernels={name: (32, width)}), tmp_path / "made")
     with pytest.raises(AdapterRefused, match=reason):
-        import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base.family, target_shapes(base, "all"))
+        import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base, target_shapes(base, "all"))
     assert file.read_text() == text
     assert not (tmp_path / "c01.adapter.safetensors").exists()
 
@@ -75,7 +75,7 @@ def test_a_name_that_no_client_has_is_refused(base: BaseModel, tmp_path: Path, n
     client(tmp_path)
     (tmp_path / "inner").mkdir()
     with pytest.raises(ConfigError, match="is no client's name"):
-        import_adapter(tmp_path / "x.safetensors", name, tmp_path / "inner", base.family, target_shapes(base, "all"))
+        import_adapter(tmp_path / "x.safetensors", name, tmp_path / "inner", base, target_shapes(base, "all"))
 
 
 def test_a_dora_is_refused_not_read_in_part(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_dora_is_refused_not_read_in_part(base: BaseModel, base_folder: Path, 
     key = min(tensors).removesuffix(".alpha") + ".dora_scale"
     save_file({**tensors, key: torch.ones(32, 1)}, file)
     with pytest.raises(AdapterRefused, match="makes it a DoRA"):
-        import_adapter(file, "c01", tmp_path, base.family, target_shapes(base, "all"))
+        import_adapter(file, "c01", tmp_path, base, target_shapes(base, "all"))
 
 
 def test_a_beginning_takes_the_form_of_what_was_sent(base: BaseModel) -> None:
@@ -120,7 +120,7 @@ def test_a_client_s_file_can_be_read_afterwards_however_it_was_written(
     mine = random_adapter(target_shapes(base, "attention"), 2, size=0.1)
     (tmp_path / "made").mkdir()
     FORMATS["diffusers"](mine, made_for("tiny", base_folder, mine), tmp_path / "made")
-    import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base.family, target_shapes(base, "all"))
+    import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base, target_shapes(base, "all"))
     assert load_client("c01", tmp_path).adapter is not None
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -132,4 +132,4 @@ def test_a_layer_that_is_never_adapted_is_named_with_those_that_are(base: BaseMo
     FORMATS["diffusers"](mine, made_for("tiny", base_folder, mine), tmp_path / "made")
     known = {name: shape for name, shape in shapes.items() if not name.endswith("to_v")}
     with pytest.raises(AdapterRefused, match=r"covers layer '.*to_v', which adapters of this base do not; .*: to_k, to_out, to_q$"):
-        import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base.family, known)
+        import_adapter(next((tmp_path / "made").iterdir()), "c01", tmp_path, base, known)

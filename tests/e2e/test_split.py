@@ -99,14 +99,14 @@ def test_one_user_s_odd_request_costs_the_others_of_its_batch_nothing(home: Home
     assert request.prompt is not None
     write_request(one, base, replace(request, prompt=Conditioning(request.prompt.tokens * 1e30, request.prompt.pooled)))
     bad, good = begin(home, "demo", [one, other], cluster=0, done=2, generic="", out=tmp_path / "odd", on_step=silent)
-    assert bad.bytes is None
+    assert bad.refused == "the picture grew beyond all numbers"
     assert not bad.file.exists()
     assert good.file.read_bytes() == both[1].file.read_bytes()
     told = world.command(
         "split", "begin", "demo", str(one), str(other), "--cluster", "0", "--steps-done", "2", "--out", str(tmp_path / "told")
     )
     assert told.code == 1
-    assert re.search(r"left out .*c01\.latents\.safetensors: the picture grew beyond all numbers\nwrote .*c02\.latents", told.output)
+    assert re.search(r"left out .*c01\.request: the picture grew beyond all numbers\nwrote .*c02\.latents", told.output)
 
 
 def test_requests_of_one_course_share_a_batch_and_others_do_not_disturb_them(home: Home, tmp_path: Path) -> None:
@@ -121,28 +121,70 @@ def test_requests_of_one_course_share_a_batch_and_others_do_not_disturb_them(hom
 
 
 def test_what_cannot_be_begun_is_refused_before_anything_is_drawn(home: Home, tmp_path: Path) -> None:
-    one, other = asked(home, tmp_path, private=True)
+    one, _ = asked(home, tmp_path, private=True)
     (tmp_path / "again").mkdir()
     twin = tmp_path / "again" / one.name
     twin.write_bytes(one.read_bytes())
-    for requests, done, reason in (
-        ([one, twin], 2, "same name"),
-        ([one, other], 6, "6 steps cannot be done here; give 1 to 4"),
-        ([one], 5, "5 steps cannot be done here; give 1 to 4"),
-    ):
-        with pytest.raises(InputError, match=reason):
-            begin(home, "demo", requests, cluster=0, done=done, generic="", out=tmp_path / "none", on_step=silent)
-    public, _ = asked(home, tmp_path / "public", private=False)
-    assert begin(home, "demo", [public], cluster=0, done=5, generic="", out=tmp_path / "all", on_step=silent)
+    with pytest.raises(InputError, match="same name"):
+        begin(home, "demo", [one, twin], cluster=0, done=2, generic="", out=tmp_path / "none", on_step=silent)
     with pytest.raises(InputError, match="--generic has 1,001 characters; give at most 1,000"):
         begin(home, "demo", [one], cluster=0, done=2, generic="x" * 1001, out=tmp_path / "none", on_step=silent)
     with pytest.raises(InputError, match="there is no cluster 9"):
         begin(home, "demo", [one], cluster=9, done=2, generic="", out=tmp_path / "none", on_step=silent)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(InputError, match=r"c01\.request: it names no cluster; give --cluster, or ask with --client"):
-        begin(home, "demo", [one], cluster=None, done=2, generic="", out=tmp_path / "none", on_step=silent)
     with pytest.raises(InputError, match="there is no client 'c99'"):
         ask(home, "demo", HOW, prompt="a cat", private=True, client="c99", out=tmp_path / "none")
+    with pytest.raises(InputError, match="pictures of 68 pixels are not drawn for others; ask for at most 32"):
+        ask(home, "demo", replace(HOW, size=68), prompt="a cat", private=True, client="c01", out=tmp_path / "none")
+
+
+def test_a_request_that_cannot_be_used_is_refused_by_name_and_costs_the_others_nothing(
+    home: Home, base_folder: Path, tmp_path: Path
+) -> None:
+    one, other = asked(home, tmp_path, private=True)
+    public, _ = asked(home, tmp_path / "public", private=False)
+    base = load_base(str(base_folder))
+    large = tmp_path / "large.request"
+    write_request(large, base, replace(read_request(one, base), course=replace(read_request(one, base).course, size=68)))
+    other.write_bytes(b"no request")
+
+    def reason(request: Path, done: int, cluster: int | None = 0) -> str | None:
+        out = tmp_path / f"{request.stem}-{done}"
+        told, good = begin(
+            home,
+            "demo",
+            [request, public.rename(tmp_path / "public.request")],
+            cluster=cluster,
+            done=done,
+            generic="",
+            out=out,
+            on_step=silent,
+        )
+        assert not told.file.exists()
+        assert good.request.rename(public)
+        assert good.file.exists() == (cluster is not None)
+        return told.refused
+
+    assert reason(one, 5) == "5 steps cannot be done here; give 1 to 4"
+    assert reason(other, 2) == "not a safetensors file; ask for it again"
+    assert reason(large, 2) == "pictures of 68 pixels are not drawn for others; ask for at most 32"
+    assert reason(one, 2, None) == "it names no cluster; give --cluster, or ask with --client"
+
+
+def test_where_memory_is_short_batches_are_smaller_and_only_what_is_too_large_alone_is_refused(
+    home: Home, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention over so many places wants more memory than any machine has."""
+    monkeypatch.setattr("tasks.split.LARGEST", 4096)
+    monkeypatch.setattr("fedcore.latents.PLACES", 2**40)
+    one, other = asked(home, tmp_path, private=True)
+    base, huge = load_base(str(base_folder)), [tmp_path / "huge.request", tmp_path / "huger.request"]
+    course = replace(read_request(one, base).course, size=2048)
+    for file in huge:
+        write_request(file, base, replace(read_request(one, base), course=course))
+    made = begin(home, "demo", [huge[0], one, huge[1], other], cluster=0, done=1, generic="", out=tmp_path / "out", on_step=silent)
+    assert [answer.file.exists() for answer in made] == [False, True, False, True]
+    assert all("the device's memory does not suffice" in (made[i].refused or "") for i in (0, 2))
 
 
 def test_requests_that_name_their_cluster_are_drawn_with_the_whole_bank(home: Home, tmp_path: Path) -> None:

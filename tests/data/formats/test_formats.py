@@ -1,6 +1,7 @@
 """Exported adapters open in PEFT and diffusers and mean the same there; what others made is read with distrust."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_what_was_written_is_read_back(both: Both, tmp_path: Path, kind: str, sh
         return
     if both.name == "flux" and kind == "kohya":
         pytest.skip("diffusers' converter knows Flux's own width only; see below")
-    same(read_adapter(written(both, mine, kind, tmp_path), both.base.family), mine)
+    same(read_adapter(written(both, mine, kind, tmp_path), both.base), mine)
 
 
 def test_peft_opens_its_folder(both: Both, tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_files_that_are_no_adapter_are_refused_in_one_line(both: Both, tmp_path:
     file = written(both, adapter(both.base), "diffusers", tmp_path)
     damage(file)
     with pytest.raises(AdapterRefused) as refused:
-        read_adapter(file, both.base.family)
+        read_adapter(file, both.base)
     assert told in str(refused.value)
     assert str(file) in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -255,13 +256,13 @@ def test_peft_s_patterns_of_alpha_are_names_or_their_ends_and_no_others_are_run(
     first, *others = sorted(made)
     end = first.rsplit(".", 1)[-1]
     config.write_text(json.dumps(json.loads(config.read_text()) | {"lora_alpha": 2, "alpha_pattern": {f"^{first}": 6, end: 12}}))
-    found = read_adapter(folder, both.base.family)
+    found = read_adapter(folder, both.base)
     want = {name: (6 if name == first else 12 if name.endswith(f".{end}") else 2) / made[name].rank for name in made}
     assert {name: layer.scale for name, layer in found.items()} == want
     assert set(want) > {first} and others
     config.write_text(json.dumps(json.loads(config.read_text()) | {"alpha_pattern": {"(a+)+b": 1}}))
     with pytest.raises(AdapterRefused, match=r"alpha_pattern '\(a\+\)\+b' is no name"):
-        read_adapter(folder, both.base.family)
+        read_adapter(folder, both.base)
 
 
 def test_alphas_may_be_whole_numbers_as_kohya_s_own_scripts_write_them(both: Both, tmp_path: Path) -> None:
@@ -269,13 +270,62 @@ def test_alphas_may_be_whole_numbers_as_kohya_s_own_scripts_write_them(both: Bot
         pytest.skip("no kohya names that diffusers reads back at this width")
     file = written(both, adapter(both.base), "kohya", tmp_path)
     save_file({key: torch.tensor(4) if key.endswith(".alpha") else value for key, value in load_file(file).items()}, file)
-    assert {layer.scale * layer.rank for layer in read_adapter(file, both.base.family).values()} == {4}
+    assert {layer.scale * layer.rank for layer in read_adapter(file, both.base).values()} == {4}
+
+
+def test_alphas_beside_factors_of_peft_s_names_count(both: Both, tmp_path: Path) -> None:
+    """As OneTrainer writes them, and diffusers drops them unless it is asked."""
+    mine, part = adapter(both.base), both.base.family.denoiser
+    file = written(both, {name: Layer(x.a, x.b) for name, x in mine.items()}, "diffusers", tmp_path)
+    alphas = {f"{part}.{name}.alpha": torch.tensor(0.5 * layer.rank) for name, layer in mine.items()}
+    save_file({**load_file(file), **alphas}, file)
+    same(read_adapter(file, both.base), mine)
+
+
+def test_who_reads_factors_alone_gets_the_whole_update_of_a_diffusers_file(both: Both, tmp_path: Path) -> None:
+    """As ComfyUI, which finds alphas beside the factors or takes the scale for one."""
+    mine = adapter(both.base, **MIXED)
+    tensors = load_file(written(both, mine, "diffusers", tmp_path))
+    for name, layer in mine.items():
+        down, up = (tensors[f"{both.base.family.denoiser}.{name}.lora_{factor}.weight"].flatten(1) for factor in "AB")
+        torch.testing.assert_close(up.double() @ down.double(), dense(layer), rtol=1e-5, atol=1e-6)
+
+
+def numbered_by_kohya(key: str, of: int) -> str:
+    """A UNet's block as the models' first authors number it, with `of` layers in each level."""
+    key = re.sub(r"down_blocks_(\d)_attentions_(\d)", lambda m: f"input_blocks_{1 + int(m[1]) * (of + 1) + int(m[2])}_1", key)
+    key = re.sub(r"up_blocks_(\d)_attentions_(\d)", lambda m: f"output_blocks_{int(m[1]) * (of + 1) + int(m[2])}_1", key)
+    return key.replace("mid_block_attentions_0", "middle_block_1")
+
+
+def test_kohya_s_own_numbers_of_blocks_are_read(both: Both, tmp_path: Path) -> None:
+    if both.name not in ("sd15", "sdxl"):
+        pytest.skip("no UNet of kohya's")
+    mine = adapter(both.base)
+    file = written(both, mine, "kohya", tmp_path)
+    plain = load_file(file)
+    others = {numbered_by_kohya(key, both.base.denoiser.config.layers_per_block): value for key, value in plain.items()}
+    assert not set(others) & set(plain)
+    save_file(others, file)
+    same(read_adapter(file, both.base), mine)
+    save_file({**others, **{key: value.clone() for key, value in plain.items()}}, file)
+    with pytest.raises(AdapterRefused, match="it names layers in two ways"):
+        read_adapter(file, both.base)
+
+
+def test_nothing_of_a_stranger_s_names_reaches_the_terminal_as_it_is(both: Both, tmp_path: Path) -> None:
+    file = written(both, adapter(both.base), "diffusers", tmp_path)
+    for key in (f"{both.base.family.denoiser}.\x1b[2J.lora_A.weight", "\x1b[31m.lora_A.weight", "lora_unet_\x1b[31m.lora_down.weight"):
+        save_file({key: torch.zeros(2, 2)}, file)
+        with pytest.raises(AdapterRefused) as refused:
+            read_adapter(file, both.base)
+        assert str(refused.value).isprintable()
 
 
 def test_a_rank_that_no_training_gives_is_refused(both: Both, tmp_path: Path) -> None:
     huge = {n: Layer(x.a.repeat(600, 1), x.b.repeat(1, 600), x.scale) for n, x in adapter(both.base).items()}
     with pytest.raises(AdapterRefused, match=r"has rank 1,200; at most 1,024 can be used"):
-        read_adapter(written(both, huge, "peft", tmp_path), both.base.family)
+        read_adapter(written(both, huge, "peft", tmp_path), both.base)
 
 
 def test_a_peft_folder_of_another_kind_is_refused(both: Both, tmp_path: Path) -> None:
@@ -284,21 +334,28 @@ def test_a_peft_folder_of_another_kind_is_refused(both: Both, tmp_path: Path) ->
     plain = json.loads(config.read_text())
     for harmless in ({"fan_in_fan_out": True}, {"bias": "lora_only"}, {"bias": None}):
         config.write_text(json.dumps(plain | harmless))
-        assert read_adapter(folder, both.base.family)
+        assert read_adapter(folder, both.base)
     config.write_text(json.dumps(plain | {"use_dora": True}))
     with pytest.raises(AdapterRefused, match="its configuration makes it a DoRA"):
-        read_adapter(folder, both.base.family)
+        read_adapter(folder, both.base)
+    for began in ("pissa", "pissa_niter_4", "olora"):
+        config.write_text(json.dumps(plain | {"init_lora_weights": began}))
+        with pytest.raises(AdapterRefused, match=f"it was begun with '{began}', which changes the base's weights as well"):
+            read_adapter(folder, both.base)
+    config.write_text(json.dumps(plain | {"layer_replication": [[0, 2]]}))
+    with pytest.raises(AdapterRefused, match="repeats layers"):
+        read_adapter(folder, both.base)
     config.write_text(json.dumps(plain | {"peft_type": "LOHA"}))
     with pytest.raises(AdapterRefused, match="no LoRA"):
-        read_adapter(folder, both.base.family)
+        read_adapter(folder, both.base)
     config.unlink()
     with pytest.raises(AdapterRefused, match="missing or damaged"):
-        read_adapter(folder, both.base.family)
+        read_adapter(folder, both.base)
     with pytest.raises(AdapterRefused, match=r"there is no such file; give a PEFT folder or a \.safetensors file"):
-        read_adapter(tmp_path / "no.safetensors", both.base.family)
+        read_adapter(tmp_path / "no.safetensors", both.base)
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "lora.safetensors")
     with pytest.raises(AdapterRefused, match=r"this is no PEFT folder; give the file itself, such as .*/lora\.safetensors"):
-        read_adapter(folder, both.base.family)
+        read_adapter(folder, both.base)
     (tmp_path / "adapter_model.bin").touch()
     with pytest.raises(AdapterRefused, match=r"save the adapter again with safe_serialization=True"):
-        read_adapter(folder, both.base.family)
+        read_adapter(folder, both.base)
