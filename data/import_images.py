@@ -55,7 +55,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Every line of the caption files, with its place for messages."""
     jsonl, table = folder / "metadata.jsonl", folder / "captions.csv"
     if jsonl.exists():
-        for i, line in enumerate(_text(jsonl).splitlines(), 1):
+        for i, line in enumerate(_text(jsonl).split("\n"), 1):  # JSON may hold what else ends a line
             if line.strip():
                 try:
                     entry = json.loads(line)

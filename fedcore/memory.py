@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fedcore.base import BaseModel
+from fedcore.evaluation import BATCH
 from fedcore.injection import Target, target_shapes
-from fedcore.latents import picture_size, posterior
+from fedcore.latents import at_most, picture_size, posterior
 from fedcore.prompts import nothing
 from fedcore.training import Settings
 
@@ -25,18 +26,24 @@ from fedcore.training import Settings
 class Needs:
     """Bytes on the device: of the base's `weights`, and of an `adapter`'s gradients and moments and itself.
 
-    `step` and `encoding` are what a training step, or encoding pictures, holds beside these at one time.
+    `step`, `encoding` and `measuring` are what a training step, encoding pictures, or a held-out loss, holds beside these at one
+    time. `copies`: of the weights that an adapter is added to, see `fedcore.injection.merged`.
     """
 
     weights: int
     adapter: int
     step: int
     encoding: int
+    measuring: int
+    copies: int
 
-    @property
-    def total(self) -> int:
+    def training(self, beside: bool) -> int:
+        """Beside the weights while a client trains; `beside`: something frozen stands beside what is trained."""
+        return self.adapter + self.step + (self.copies if beside else 0)
+
+    def total(self, beside: bool) -> int:
         """At most at one time."""
-        return self.weights + max(self.adapter + self.step, self.encoding)
+        return self.weights + max(self.training(beside), self.encoding, self.copies + self.measuring)
 
 
 def needs(base: BaseModel, rank: int, target: Target, settings: Settings) -> Needs:
@@ -47,6 +54,9 @@ def needs(base: BaseModel, rank: int, target: Target, settings: Settings) -> Nee
     for part in parts:
         part.requires_grad_(False)
     encoding = _peak(parts, lambda: posterior(base, torch.zeros(settings.batch, 3, size, size)))
+    measuring = _peak(parts, lambda: _measured(base))
+    adapted = [base.denoiser.get_submodule(name).weight for name in target_shapes(base, target)]
+    copies = sum(weight.nbytes for weight in adapted if weight.dtype == torch.float32)
     factors = _adapted(base, rank, target)
     base.denoiser.train()
     if settings.checkpointing:
@@ -57,7 +67,14 @@ def needs(base: BaseModel, rank: int, target: Target, settings: Settings) -> Nee
     step = _peak(
         held, lambda: base.family.predict(base, noisy.to(base.dtype), at, prompts.to(base.device, base.dtype), 1.0).sum().backward()
     )
-    return Needs(weights, 4 * sum(f.nbytes for f in factors), step, encoding)
+    return Needs(weights, 4 * sum(f.nbytes for f in factors), step, encoding, measuring, copies)
+
+
+@torch.no_grad()
+def _measured(base: BaseModel) -> Tensor:
+    shape = base.family.shape(base, None)
+    n = at_most(BATCH, shape)
+    return base.predict(torch.zeros(n, *shape), torch.zeros(n, dtype=torch.int64), nothing(base).times(n))
 
 
 def _adapted(base: BaseModel, rank: int, target: Target) -> list[Tensor]:

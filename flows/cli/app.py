@@ -1,8 +1,11 @@
 """What all commands share: the application, its console, the environment it sets, and how errors are told."""
 
+import io
 import logging
 import os
 import shutil
+import sys
+from collections.abc import Sequence
 
 import typer
 from rich.console import Console
@@ -47,7 +50,11 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from fedcore.errors import FedcoreError, InputError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names of files may be no text
     try:
+        insist_on_text(sys.argv[1:])
         app(standalone_mode=True)
     except FedcoreError as error:
         tell(str(error))
@@ -65,6 +72,21 @@ def main() -> None:
             tell(f"{error.filename}: {error.strerror}")
             raise SystemExit(1) from None
         raise
+
+
+def insist_on_text(arguments: Sequence[str]) -> None:
+    """Refuse what is no UTF-8, which arrives as halves of characters.
+
+    Raises:
+        InputError: names the argument.
+    """
+    from fedcore.errors import InputError
+
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{argument!a} is no UTF-8 text; give it as such") from None
 
 
 def server_missing(error: Exception) -> str | None:

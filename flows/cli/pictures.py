@@ -52,7 +52,7 @@ def generate(
     number: Annotated[int, typer.Option(min=1, max=64, help="How many pictures; several become a grid.")] = 1,
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
-    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed, -100 to 100.")] = 3.0,
+    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed, up to 100; 1 and less: as it comes.")] = 3.0,
     scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++, unipc, pndm, heun or lms (default: the base's own).")] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
     keep_prompt: Annotated[bool, typer.Option("--keep-prompt", help="Write the prompt into the PNG's metadata.")] = False,
@@ -98,7 +98,7 @@ def split_ask(
     private: Annotated[bool, typer.Option("--private", help="Hand over nothing of the prompt: it counts after the split only.")] = False,
     seed: Annotated[int, typer.Option(help="Another seed, another picture.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps, of both together.")] = 30,
-    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed, -100 to 100.")] = 3.0,
+    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed, up to 100; 1 and less: as it comes.")] = 3.0,
     scheduler: Annotated[str | None, typer.Option(help="ddim, euler, dpm++, unipc, pndm, heun or lms (default: the base's own).")] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a side (default: what the base was made for).")] = None,
 ) -> None:
@@ -194,10 +194,10 @@ def import_images(
 
     client = None if statement is None else new_client_file(out, statement)
     made = make(folder, out, trigger=trigger, track=lambda files: track(files, "reading pictures", console=console, transient=True))
-    for file, reason in made.skipped:
-        console.print(f"skipped {file}: {reason}", markup=False, soft_wrap=True)
     if client is not None:
         write_atomically(*client)
+    for file, reason in made.skipped:
+        console.print(f"skipped {file}: {reason}", markup=False, soft_wrap=True)
     beside = f" and the statement to {client[0]}" if client else ""
     skipped = f", skipped {len(made.skipped)}" if made.skipped else ""
     console.print(f"wrote {made.rows} pictures to {out}{beside}{skipped}", markup=False, soft_wrap=True)

@@ -45,6 +45,15 @@ def test_captions_lie_in_text_files_beside_the_pictures_also_in_subfolders(tmp_p
     assert skipped == []
 
 
+def test_a_caption_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path: Path) -> None:
+    (root := tmp_path / "pictures").mkdir()
+    tiny.picture("a").save(root / "a.png")
+    (root / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "prompt": "a\u2028cat\x85"}, ensure_ascii=False) + "\r\n")
+    import_images(root, tmp_path / "t.parquet")
+    (row,) = read_table((tmp_path / "t.parquet").read_bytes(), "t")
+    assert row.prompt == "a\u2028cat"
+
+
 def test_captions_lie_in_a_jsonl_file_which_wins_over_text_files(tmp_path: Path) -> None:
     lines = [{"file_name": ".\\sub\\a.png", "prompt": "a cat"}, {"image": " b.png", "text": "a dog"}, {"file": "c.png", "caption": "pizza"}]
     root = folder(tmp_path, {"sub/a.png": png(1), "b.png": png(2), "c.png": png(3), "d.png": png(4), "b.txt": "other", "d.txt": "a house"})

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from data.base.load import forget_base, imagined, load_base
 from fedcore.base import BaseModel
+from fedcore.evaluation import heldout_losses
 from fedcore.injection import Target, initial, target_shapes
 from fedcore.memory import Needs, counted, needs
 from fedcore.prompts import nothing
@@ -42,7 +43,27 @@ def test_every_family_takes_what_was_told(name: str, target: Target, tmp_path: P
     found, base = told(tmp_path, target=target), load_base(str(tmp_path), device="cpu")
     parts = (*base.text_encoders, base.vae, base.denoiser)
     assert found.weights == sum(t.nbytes for part in parts for t in (*part.parameters(), *part.buffers()))
-    assert found.adapter + found.step == pytest.approx(taken(base, target), rel=0.2)
+    assert found.training(beside=False) == pytest.approx(taken(base, target), rel=0.2)
+    forget_base()
+
+
+def test_sums_with_an_adapter_are_counted_where_one_stands_beside_and_where_losses_are_measured(tmp_path: Path) -> None:
+    saved("sdxl", tmp_path)
+    found, base = told(tmp_path), load_base(str(tmp_path), device="cpu")
+    parts, shape = (*base.text_encoders, base.vae, base.denoiser), base.family.shape(base, None)
+    adapted = [base.denoiser.get_submodule(name).weight for name in target_shapes(base, "attention")]
+    assert found.copies == sum(weight.nbytes for weight in adapted)
+    latents = torch.randn((8, *shape), generator=generator(0, "latents"))
+    examples = Examples(latents, torch.full_like(latents, -8), nothing(base).times(8))
+    adapter = initial(target_shapes(base, "attention"), rank=4, scale=1.0, seed=0)
+    with counted(parts) as count:
+        heldout_losses(base, examples, adapter, timesteps=8, seed=0)
+    assert found.copies + found.measuring == pytest.approx(count.most, rel=0.2)
+    train(base, examples, adapter, replace(SETTINGS, steps=1), seed=0)
+    with counted(parts) as count:
+        train(base, examples, adapter, SETTINGS, seed=0, beside=adapter)
+    assert found.training(beside=True) == pytest.approx(count.most, rel=0.2)
+    assert told(tmp_path, precision="bf16").copies == 0  # injected instead
     forget_base()
 
 

@@ -1,5 +1,6 @@
 """The command line's answers to wrong input: one line that says what, where and what to do; exit code 2; nothing left behind."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from flows.cli import main
 from flows.cli.app import server_missing
 from flows.cli.runs import ROUND
 from flows.recovery import STAGES
+from tests import tiny
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +113,19 @@ def test_unknown_runs_are_refused_by_every_command(here: Path, monkeypatch: pyte
         code, said = fedcore(monkeypatch, capsys, *arguments)
         assert code == 2
         assert "there is no run 'nope'" in said
+
+
+def test_what_is_no_text_is_refused_as_an_argument_and_told_as_a_file_s_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "photos").mkdir()
+    tiny.picture("a").save(here / "photos" / "a.png")
+    (here / "photos" / os.fsdecode(b"b\xff.png")).write_bytes(b"no picture")
+    wrong = fedcore(monkeypatch, capsys, "import-images", "photos", "--out", "mine.parquet", "--trigger", os.fsdecode(b"sk\xff"))
+    assert wrong == (2, "error: 'sk\\udcff' is no UTF-8 text; give it as such\n")
+    code, said = fedcore(monkeypatch, capsys, "import-images", "photos", "--out", "mine.parquet", "--trigger", "sks", "--statement", "soft")
+    assert (code, (here / "mine.yaml").exists()) == (0, True)
+    assert "skipped b?.png: not a readable picture" in said
 
 
 def test_import_images_makes_a_table_and_lists_what_it_skipped(

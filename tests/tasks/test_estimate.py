@@ -1,11 +1,12 @@
 """What a federation is said to need, and what is advised where it is too much."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fedcore.config import Federation
-from tasks.estimate import Estimate, estimate
+from tasks.estimate import Estimate, estimate, stands_beside
 from tests.families import saved
 
 GIB = 2**30
@@ -31,6 +32,19 @@ def test_the_largest_rank_and_the_federation_s_settings_count(tmp_path: Path) ->
     assert needs(adapter={"rank": 2}).needs < plain.needs
     assert needs(adapter={"rank": 16}, training={"batch": 1}).needs < plain.needs
     assert needs(adapter={"rank": 16}, precision="bf16").weights < plain.weights
+
+
+@pytest.mark.parametrize(("settings", "beside"), [
+    ({}, False),
+    ({"aggregation": {"method": "svd_rest"}}, True),
+    ({"aggregation": {"method": "stack"}}, True),
+    ({"aggregation": {"method": "fedex"}}, True),
+    ({"interaction": {"method": "rest_of_the_world"}}, True),
+    ({"personal": {"method": "dual"}}, True),
+    ({"personal": {"method": "ditto"}}, False),
+])  # fmt: skip
+def test_what_stands_frozen_beside_a_client_s_adapter_is_known_beforehand(settings: dict[str, Any], beside: bool) -> None:
+    assert stands_beside(Federation(name="x", clients=("a",), **settings)) == beside
 
 
 def test_free_memory_is_divided_among_the_processes(tmp_path: Path) -> None:
