@@ -46,6 +46,15 @@ def best(cells: Sequence[Cell]) -> dict[str, Cell]:
     return {q: min((c for c in cells if c.question == q), key=lambda c: c.tune) for q in questions}
 
 
+LEGEND = """Losses are means over users on held-out pictures: `personal` of everybody's own model, `worst` of the user who is worst off,
+`cluster` of the clusters' adapters; `− fedavg` is the personal loss less that of plain federated LoRA on the same seed, user by user.
+`rounds` and `MB` are what it takes until that one's last loss is reached (MB both ways, all clients), `of MB` what the whole run sends.
+`ARI`: how far clusters are the true styles; `agg. error`: how far a cluster's adapter is from the exact mean; `s`: seconds of
+computation, on a machine that did other things as well.
+"""
+"""What the columns of `markdown` are."""
+
+
 def markdown(cells: Sequence[Cell], plains: Sequence[Cell]) -> str:
     """The cells as tables, a question each, best first; `plains` has plain federated LoRA of every seed.
 

@@ -159,13 +159,13 @@ POOLED_BATCH, POOLED_LR = 32, 2.5e-4
 """How one training on all pictures does best: batches in which all styles are, at the best rate of 1e-4, 2.5e-4, 1e-3 and 2.5e-3."""
 
 ABLATION = {
-    "local only, a quarter of the rate": "local_slow",
-    "one, averaged factors, at its best rate": "fedavg",
-    "one, exact mean": "one_svd",
+    "local training only": "local_slow",
+    "one adapter, averaged factors": "fedavg",
+    "one adapter, exact mean": "one_svd",
     "+ clusters": "last",
     "+ personal mixture": "mixture",
     "+ interaction": "similarity",
-    "the defaults: half precision, a shorter warm-up": "pipeline",
+    "the defaults (half precision, short warm-up)": "pipeline",
 }
 """The pipeline built up part by part from what it replaces, and the methods that stand for its steps; each baseline at its best rate."""
 
@@ -188,6 +188,23 @@ SENSITIVITY: dict[str, dict[str, Method]] = {
     | {str(share): _changed(f"wrong-{share}", wrong=share) for share in (0.3, 0.5)},
 }
 """One thing changed at a time."""
+
+
+def settings_table(methods: Mapping[str, Method]) -> str:
+    """What every method sets beside `mixture`, from which most differ by one thing."""
+    common = dict(s.split("=", 1) for s in MIXTURE)
+    lines = [
+        "### What the names stand for",
+        "",
+        f"`mixture` is {', '.join(f'`{k}={v}`' for k, v in common.items())}; the others set beside it:",
+        "",
+    ]
+    lines += ["| method | `--set` |", "|---|---|"]
+    for name, method in methods.items():
+        settings = dict(s.split("=", 1) for s in method.settings)  # the last one counts
+        others = [f"{key}={value}" for key, value in settings.items() if common.get(key) != value]
+        lines.append(f"| `{name}` | {', '.join(f'`{s}`' for s in others) or '–'} |")
+    return "\n".join(lines) + "\n"
 
 
 def run_name(method: Method, seed: int, key: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Literal
 
 from fedcore.statistics import Interval
@@ -31,6 +32,8 @@ def draw(cells: Sequence[Cell], against: Against, out: Path) -> None:
             axis.plot(*points(cell, against, what), marker="o", markersize=3, label=cell.method)
         axis.set_title(title)
         axis.set_xlabel("round" if against == "rounds" else "MB sent both ways, all clients")
+        if against == "bytes":
+            axis.set_xscale("log")  # some methods send ten times as much
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("mean held-out loss")
     axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
@@ -45,9 +48,11 @@ def bars(differences: Mapping[str, Sequence[Interval]], against: str, out: Path)
     for i, each in enumerate(differences.values()):
         for s, d in enumerate(each):
             at, width = i + (s - (len(each) - 1) / 2) * 0.8 / seeds, 0.7 / seeds
-            axis.bar(at, d.mean, width, yerr=[[d.mean - d.low], [d.high - d.mean]], capsize=2, color=f"C{s}", ecolor="0.3")
+            label = f"seed {s}" if i == 0 else None
+            axis.bar(at, d.mean, width, yerr=[[d.mean - d.low], [d.high - d.mean]], capsize=2, color=f"C{s}", ecolor="0.3", label=label)
     axis.axhline(0, color="0.3", linewidth=0.8)
-    axis.set_xticks(range(len(differences)), [name.replace(" ", "\n", 1) for name in differences])
+    axis.set_xticks(range(len(differences)), [fill(name, 14) for name in differences], fontsize=8)
+    axis.legend(fontsize=8)
     axis.set_ylabel(f"personal loss − that of {against}")
     axis.set_title("by seed, with 95 % intervals over clients")
     axis.grid(axis="y", alpha=0.3)

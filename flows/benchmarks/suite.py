@@ -9,8 +9,8 @@ from data.records import bound
 from data.store import write_atomically
 from flows.benchmarks import plots
 from flows.benchmarks.cells import Cell, Table, computing, measured
-from flows.benchmarks.comparison import PLAIN, best, difference, markdown, plain_of, qualities, standing
-from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, Method, cell_key, run_cell, run_name
+from flows.benchmarks.comparison import LEGEND, PLAIN, best, difference, markdown, plain_of, qualities, standing
+from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, Method, cell_key, run_cell, run_name, settings_table
 from flows.benchmarks.quality import quality
 
 
@@ -52,7 +52,10 @@ class Suite:
     def screen(self, seed: int) -> list[Cell]:
         """All methods on one seed: `screening.md`."""
         cells = self.cells(list(METHODS.values()), seed)
-        self._write("screening.md", f"## Every method, seed {seed}\n\n{markdown(cells, cells)}\n{standing(cells)}")
+        self._write(
+            "screening.md",
+            f"## Every method, seed {seed}\n\n{LEGEND}\n{markdown(cells, cells)}\n{standing(cells)}\n{settings_table(METHODS)}",
+        )
         return cells
 
     def repeat(self, seeds: Sequence[int], names: Sequence[str]) -> list[Cell]:
@@ -71,19 +74,19 @@ class Suite:
         }
         plots.bars(steps, PLAIN, self.out / "ablation")
         text = f"{markdown(cells, cells)}\n{standing(cells)}\n{qualities(cells)}"
-        self._write("shortlist.md", f"## The shortlist, every seed\n\n{text}")
+        self._write("shortlist.md", f"## The shortlist, every seed\n\n{LEGEND}\n{text}")
         return cells
 
     def vary(self, seed: int) -> None:
         """One setting at a time: `sensitivity.md` and a plot."""
         found: dict[str, dict[str, tuple[float, float]]] = {}
-        plain, cells = self.cell(METHODS[PLAIN], seed), list[Cell]()
+        plain, *made = self.cells(list({m.name: m for methods in SENSITIVITY.values() for m in methods.values()}.values()), seed)
+        by_name, cells = {c.method: c for c in made}, list[Cell]()
         for title, methods in SENSITIVITY.items():
-            made = self.cells(list(methods.values()), seed)[1:]
-            cells += [replace(cell, question=title) for cell in made]
-            found[title] = {value: (c.personal[-1], c.cluster[-1]) for value, c in zip(methods, made, strict=True)}
+            cells += [replace(by_name[m.name], question=title) for m in methods.values()]
+            found[title] = {value: (by_name[m.name].personal[-1], by_name[m.name].cluster[-1]) for value, m in methods.items()}
         plots.sensitivities(found, self.out / "sensitivity")
-        self._write("sensitivity.md", f"## What it depends on, seed {seed}\n\n{markdown(cells, [plain])}")
+        self._write("sensitivity.md", f"## What it depends on, seed {seed}\n\n{LEGEND}\n{markdown(cells, [plain])}")
 
     def _write(self, name: str, text: str) -> None:
         self.out.mkdir(parents=True, exist_ok=True)

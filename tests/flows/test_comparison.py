@@ -1,5 +1,6 @@
 """What the benchmark's cells come to: against numbers worked out by hand."""
 
+import re
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -17,7 +18,7 @@ from fedcore.statistics import Interval
 from flows.benchmarks import methods
 from flows.benchmarks.cells import Cell, Table, measured
 from flows.benchmarks.comparison import best, difference, markdown, qualities, reached, standing
-from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, _pooled, cell_key, prepare, run_name
+from flows.benchmarks.methods import ABLATION, CENTRAL, METHODS, SENSITIVITY, _pooled, cell_key, prepare, run_name, settings_table
 from flows.benchmarks.plots import bars, draw, points, sensitivities
 from flows.benchmarks.quality import Quality
 from flows.benchmarks.suite import Suite, shortlist
@@ -135,6 +136,17 @@ def test_a_cell_s_key_depends_on_all_that_it_is_computed_from(tmp_path: Path, mo
     assert run_name(mixture, 0, "0" * 32) != run_name(mixture, 0, "1" * 32)
 
 
+def test_what_is_told_of_a_method_s_settings_makes_its_federation(tmp_path: Path) -> None:
+    file = prepare(Home(tmp_path), 0)
+    text = settings_table(METHODS)
+    common = re.findall(r"`(\S+=\S+)`", text.split("| method")[0])
+    told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE))
+    assert set(told) == set(METHODS)
+    for name, method in METHODS.items():
+        said = read_federation(file, [*common, *re.findall(r"`([^`]+)`", told[name])], "cell")
+        assert said == read_federation(file, list(method.settings), "cell")
+
+
 def test_what_the_table_holds_is_put_together_without_computing(tmp_path: Path) -> None:
     """A cell that is looked for by another key, or under another question, would begin to compute, and fail without a server."""
     home, told = Home(tmp_path), list[str]()
@@ -163,7 +175,7 @@ def test_all_methods_and_the_shortlist_are_put_into_tables_and_plots(tmp_path: P
     screened = suite.screen(0)
     assert [c.method for c in screened] == ["fedavg", *(name for name in METHODS if name != "fedavg")]
     text = (out / "screening.md").read_text()
-    assert all(text.count(f"| `{name}` |") == 2 for name in METHODS)  # the second time against the defaults
+    assert all(text.count(f"| `{name}` |") == 3 for name in METHODS)  # then against the defaults, then with what it sets
     suite.repeat([0, 1], list(ABLATION.values()))
     text = (out / "shortlist.md").read_text()
     wanted = {*ABLATION.values(), CENTRAL.name}
