@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from data.base.folder import digest
+from data.base.load import forget_base
 from data.home import HOME, Home
 from data.records import rounds
 from fedcore.adapters import from_bytes
@@ -146,6 +149,32 @@ def test_a_newcomer_gets_the_adapter_of_the_cluster_that_its_wish_is_nearest_to(
         torch.testing.assert_close(up.flatten(1) @ down.flatten(1), dense(own[name]).flatten(1), rtol=1e-3, atol=1e-6)
     drawn = draw(world, tmp_path / "wished.png", "--wish", CLIENTS["c01"][1])
     assert drawn.read_bytes() == draw(world, tmp_path / "given.png", "--cluster", str(record.clients["c01"].cluster)).read_bytes()
+
+
+def test_a_run_s_adapters_are_used_with_no_other_weights_than_its_own(ran: Ran, world: World, base_folder: Path, tmp_path: Path) -> None:
+    base, copy = Path(shutil.copytree(base_folder, tmp_path / "base")), World(tmp_path)
+    shutil.copytree(world.home / "server", copy.home / "server")
+    bound = copy.home / "server" / "runs" / "demo" / "federation.json"
+    bound.write_text(bound.read_text().replace(str(base_folder), str(base)))
+    commands = [
+        ["generate", "demo", "--client", "c01", "--prompt", "x", "--steps", "1", "--out", str(tmp_path / "a.png")],
+        ["export", "demo", "--client", "c01", "--out", str(tmp_path / "exported")],
+        ["split", "ask", "demo", "--client", "c01", "--prompt", "x", "--out", str(tmp_path / "a.request")],
+    ]
+    for command in commands:
+        assert copy.command(*command).code == 0
+        shutil.rmtree(tmp_path / "exported", ignore_errors=True)
+    weights = base / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    save_file(tensors | {"conv_out.bias": tensors["conv_out.bias"] + 1}, weights)
+    digest.cache_clear()
+    forget_base()
+    for command in commands:
+        refused = copy.command(*command)
+        assert refused.code == 2
+        assert f"base '{base}' has other weights here" in refused.output
+    assert not (tmp_path / "exported").exists()
+    forget_base()
 
 
 def test_an_export_overwrites_nothing(ran: Ran, world: World, tmp_path: Path) -> None:
