@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from diffusers import (
@@ -96,13 +97,24 @@ def _beside(base: BaseModel, name: str) -> dict[str, Any]:
     return {**told, "trained_betas": (1 - alphas / torch.cat([torch.ones(1).double(), alphas[:-1]])).tolist()}
 
 
+_gone: WeakKeyDictionary[BaseModel, dict[tuple[str | None, int, Shape], bool]] = WeakKeyDictionary()
+
+
 def insist_on_way(base: BaseModel, name: str | None, steps: int, shape: Shape) -> None:
-    """Refuse what a scheduler cannot do, by going the whole way with nothing to draw: very many steps are too fine for some.
+    """Refuse what a scheduler cannot do: very many steps are too fine for some. Every way is tried once, which takes up to seconds.
 
     Raises:
         InputError: no such sampler goes with this base, or not with so many steps.
     """
-    made = scheduler(base, name, steps, shape)
+    made, known = scheduler(base, name, steps, shape), _gone.setdefault(base, {})
+    if (way := (name, steps, shape)) not in known:
+        known[way] = _goes(made)
+    if not known[way]:
+        raise InputError(f"the scheduler '{name or made.__class__.__name__}' cannot take {steps} steps; give it another number")
+
+
+def _goes(made: Any) -> bool:
+    """The whole way with nothing to draw ends in a number."""
     current = torch.full((1, 1, 1, 1), float(getattr(made, "init_noise_sigma", 1.0)))
     try:
         for timestep in made.timesteps:
@@ -110,9 +122,8 @@ def insist_on_way(base: BaseModel, name: str | None, steps: int, shape: Shape) -
                 made.scale_model_input(current, timestep)
             current = made.step(torch.full_like(current, 0.1), timestep, current).prev_sample
     except (IndexError, AssertionError):
-        current = torch.full_like(current, torch.nan)
-    if not bool(torch.isfinite(current).all()):
-        raise InputError(f"the scheduler '{name or made.__class__.__name__}' cannot take {steps} steps; give it fewer")
+        return False
+    return bool(torch.isfinite(current).all())
 
 
 MEMORY = (

@@ -88,6 +88,8 @@ def generate(home: Home, name: str, who: Who, how: How, *, prompt: str, keep: bo
     Raises:
         InputError: no such run, client, cluster, composition or scheduler, a size that the base cannot draw, a run without rounds,
             or `out` is no place for a PNG; or what was drawn cannot be shown.
+        BaseModelError: the base cannot be opened, or holds other weights by now.
+        TooLarge: memory does not suffice.
     """
     record = last_round(home, name)
     if who.client is not None:

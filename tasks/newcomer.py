@@ -12,6 +12,7 @@ def nearest_cluster(home: Home, name: str, wish: str) -> int:
     Raises:
         InputError: the run has no finished round yet.
         ConfigError: there is no run of this name.
+        BaseModelError: the base cannot be opened, or holds other weights by now.
     """
     from fedcore.clustering import nearest
     from fedcore.prompts import THINGS, requirement

@@ -35,6 +35,7 @@ def ask(home: Home, name: str, how: How, *, prompt: str, private: bool, client: 
 
     Raises:
         InputError: no such run, client or scheduler, or steps, guidance or a size that cannot be drawn with.
+        BaseModelError: the base cannot be opened, or holds other weights by now.
     """
     from data.handover import Request, write_request
     from fedcore.prompts import encode
@@ -74,6 +75,7 @@ def begin(
     Raises:
         InputError: no such run or cluster, two requests of one name, `out` is no place for a file, or `generic` holds more than a
             prompt may.
+        BaseModelError: the base cannot be opened, or holds other weights by now.
     """
     import torch
 
@@ -208,7 +210,9 @@ def finish(
 
     Raises:
         InputError: no such run or client, `out` is no place for a PNG, or what was drawn cannot be shown.
+        BaseModelError: the base cannot be opened, or holds other weights by now.
         HandoverRefused: latents that cannot be used.
+        TooLarge: memory does not suffice.
     """
     import torch
 
@@ -231,6 +235,8 @@ def finish(
             base, course, found.state, encode(base, [prompt]).prompts, sampling.alone(load_model(model)),
             on_step=lambda step: on_step(step - before, steps - before),
         )  # fmt: skip
+        sampling.insist_on_finite(made.latents)
+        picture = decode(base, made.latents)
     about = {
         "run": name,
         "round": record.round,
@@ -244,5 +250,4 @@ def finish(
         "batch": found.batch,
     }
     about |= {"styles": [{"weight": 1.0, "style": client, "adapters": [(share, ref.sha256) for share, ref in model]}]}
-    sampling.insist_on_finite(made.latents)
-    write_png(out, decode(base, made.latents), about, prompt if keep else None)
+    write_png(out, picture, about, prompt if keep else None)

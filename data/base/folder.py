@@ -14,7 +14,7 @@ from fedcore.errors import BaseModelError
 from fedcore.families import FAMILIES
 
 EMBEDDED = Path(__file__).parent / "weights"
-INDEX = "model_index.json"
+INDEX, CONFIG, ADAPTER = "model_index.json", "config.json", "adapter_config.json"
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name`, as hubs name models."""
 
@@ -41,7 +41,7 @@ def described_folder(name: str) -> Path:
     """That folder, with or without weights: `embedded`, a folder, or a model of the hub that was downloaded before.
 
     Raises:
-        BaseModelError: it is missing, of an unknown kind or lacks a part.
+        BaseModelError: it is missing, of an unknown kind, lacks a part or a configuration, or holds an adapter.
     """
     folder = EMBEDDED if name == "embedded" else Path(name)
     if not folder.exists() and HUB.fullmatch(name):
@@ -53,6 +53,11 @@ def described_folder(name: str) -> Path:
         raise BaseModelError(
             f"base '{name}': {folder} has no folder '{missing[0]}'; a {family_of(folder).pipeline} needs {', '.join(parts)}"
         )
+    for part in parts:
+        if weights_of(folder / part) and not (folder / part / CONFIG).is_file():
+            raise BaseModelError(f"base '{name}': {folder / part / CONFIG} is missing; copy or download it again")
+        if (folder / part / ADAPTER).exists():  # transformers would open it with the model
+            raise BaseModelError(f"base '{name}': {folder / part} holds an adapter; move {ADAPTER} and its weights away")
     return folder
 
 
@@ -64,9 +69,10 @@ def weights_of(part: Path) -> list[Path]:
     """
     if part.name.startswith("tokenizer") or part.name == "scheduler":
         return []
-    whole = part / f"{'model' if part.name.startswith('text_encoder') else 'diffusion_pytorch_model'}.safetensors"
+    of_transformers = part.name.startswith("text_encoder")
+    whole = part / f"{'model' if of_transformers else 'diffusion_pytorch_model'}.safetensors"
     index = whole.with_name(f"{whole.name}.index.json")
-    if whole.exists() or not index.exists():
+    if not index.exists() or (of_transformers and whole.exists()):  # where both are, diffusers opens what the index lists
         return [whole]
     try:
         return [part / name for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
@@ -163,7 +169,7 @@ def insist_on_weights(name: str, here: str, weights: str) -> None:
 def _opened(part: Path) -> list[Path]:
     """Of a part with weights these and its configuration, of another one all but hidden files."""
     if weights := weights_of(part):
-        return [part / "config.json", *weights]
+        return [part / CONFIG, *weights]
     return [p for p in part.rglob("*") if p.is_file() and not p.name.startswith(".")]
 
 

@@ -39,12 +39,10 @@ def read_adapter(path: Path, base: BaseModel) -> dict[str, Layer]:
         raise AdapterRefused(f"{file}: {shown(odd[0])} makes it a DoRA, which cannot be used; train it as a LoRA")
     if odd := sorted(key for key in tensors if key.endswith(".bias")):
         raise AdapterRefused(f"{file}: {shown(odd[0])} is a bias, which cannot be used; train the adapter without")
-    if odd := sorted(key for key, value in tensors.items() if value.ndim and not value.is_floating_point()):
+    if odd := sorted(key for key, value in tensors.items() if value.numel() != 1 and not value.is_floating_point()):
         raise AdapterRefused(f"{file}: {shown(odd[0])} holds {tensors[odd[0]].dtype}, not the numbers of an adapter")
-    if any("input_blocks" in key for key in tensors) and any("down_blocks" in key for key in tensors):
-        raise AdapterRefused(
-            f"{file}: it names layers in two ways, input_blocks and down_blocks, which diffusers reads one of; save it again"
-        )
+    if all(any(block in key for key in tensors for block in named) for named in BLOCKS):
+        raise AdapterRefused(f"{file}: it names layers in two ways, such as input_blocks and down_blocks; save it again with one")
     try:
         found, alphas, about = _peft(path, tensors) if path.is_dir() else _translated(file, base)
     except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError, TypeError) as error:
@@ -53,7 +51,9 @@ def read_adapter(path: Path, base: BaseModel) -> dict[str, Layer]:
     return _layers(str(file), found, alphas, about)
 
 
-PLAIN_BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal")
+BLOCKS = (("input_blocks", "middle_block", "output_blocks"), ("down_blocks", "mid_block", "up_blocks"))
+"""A UNet's, as its first authors and as diffusers name them."""
+PLAIN_BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 """PEFT's ways to begin that leave the base's weights as they are; with others, factors tell the update of another base."""
 
 
@@ -61,7 +61,8 @@ def _insist_on_plain(file: Path, about: Mapping[str, Any]) -> None:
     """Refuse what two factors beside the base's own weights do not hold."""
     if about.get("use_dora"):
         raise AdapterRefused(f"{file}: its configuration makes it a DoRA, which cannot be used; train it as a LoRA")
-    if (began := about.get("init_lora_weights")) not in PLAIN_BEGINNINGS:
+    began = about.get("init_lora_weights")
+    if (began.lower() if isinstance(began, str) else began) not in PLAIN_BEGINNINGS:
         raise AdapterRefused(
             f"{file}: it was begun with {shown(str(began))}, which changes the base's weights as well; save it with "
             "path_initial_model_for_weight_conversion, which PEFT makes a plain LoRA of"
@@ -106,6 +107,8 @@ def _translated(file: Path, base: BaseModel) -> tuple[dict[str, Tensor], dict[st
     both = {_modern(key.removeprefix(prefix)): value for key, value in [*found.items(), *(alphas or {}).items()]}
     by_layer = {_layer(key): float(value) for key, value in both.items() if key.endswith(ALPHA)}
     renamed = {key: value for key, value in both.items() if not key.endswith(ALPHA)}
+    if lone := sorted(set(by_layer) - {_layer(key) for key in renamed}):
+        raise AdapterRefused(f"{file}: layer {shown(lone[0])} has an alpha and no factors")
     about = {key.removeprefix(prefix): value for key, value in (metadata or {}).items()}
     return renamed, by_layer, about
 
@@ -114,7 +117,7 @@ def _modern(key: str) -> str:
     """Diffusers' older names of the factors as PEFT's."""
     for old, new in (
         (".lora.down.weight", A), (".lora.up.weight", B), ("_lora.down.weight", A), ("_lora.up.weight", B), (".processor.", "."),
-        ("to_out.lora_", "to_out.0.lora_"), ("to_out.0.0.", "to_out.0."),
+        ("_lora.alpha", ".alpha"), ("to_out.lora_", "to_out.0.lora_"), ("to_out.alpha", "to_out.0.alpha"), ("to_out.0.0.", "to_out.0."),
     ):  # fmt: skip
         key = key.replace(old, new)
     return key

@@ -30,7 +30,7 @@ from fedcore.validation import validated
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 FREE = ("rounds", "client_timeout", "device", "dispatch", "sites")
 """What may change in a run without changing its results."""
-RESERVED = {"prefect", "mlflow", "server", "clients", "logs"}
+RESERVED = {"bases", "prefect", "mlflow", "server", "clients", "logs"}
 
 
 class Federation(Part):

@@ -167,7 +167,8 @@ ABLATION = {
     "+ interaction": "similarity",
     "the defaults (half precision, short warm-up)": "pipeline",
 }
-"""The pipeline built up part by part from what it replaces, and the methods that stand for its steps; each baseline at its best rate."""
+"""The pipeline built up part by part from what it replaces, and the methods that stand for its steps; `fedavg` and local
+training at their best rates, all others at the file's."""
 
 
 def _changed(name: str, *settings: str, wrong: float = WRONG) -> Method:

@@ -40,15 +40,14 @@ def draw(cells: Sequence[Cell], against: Against, out: Path) -> None:
     _save(figure, out)
 
 
-def bars(differences: Mapping[str, Sequence[Interval]], against: str, out: Path) -> None:
-    """Differences of personal losses to those of one method, a bar for each seed, with their intervals: below nought is better."""
+def bars(differences: Mapping[str, Sequence[Interval]], seeds: Sequence[int], against: str, out: Path) -> None:
+    """Differences of personal losses to those of one method, a bar for each of the `seeds`, with intervals: below nought is better."""
     figure = _figure(9, 4.2)
     axis = figure.subplots()
-    seeds = max(len(each) for each in differences.values())
     for i, each in enumerate(differences.values()):
         for s, d in enumerate(each):
-            at, width = i + (s - (len(each) - 1) / 2) * 0.8 / seeds, 0.7 / seeds
-            label = f"seed {s}" if i == 0 else None
+            at, width = i + (s - (len(each) - 1) / 2) * 0.8 / len(seeds), 0.7 / len(seeds)
+            label = f"seed {seeds[s]}" if i == 0 else None
             axis.bar(at, d.mean, width, yerr=[[d.mean - d.low], [d.high - d.mean]], capsize=2, color=f"C{s}", ecolor="0.3", label=label)
     axis.axhline(0, color="0.3", linewidth=0.8)
     axis.set_xticks(range(len(differences)), [fill(name, 14) for name in differences], fontsize=8)

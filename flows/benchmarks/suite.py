@@ -72,7 +72,7 @@ class Suite:
             for title, name in ABLATION.items()
             if name in {c.method for c in cells}
         }
-        plots.bars(steps, PLAIN, self.out / "ablation")
+        plots.bars(steps, seeds, PLAIN, self.out / "ablation")
         text = f"{markdown(cells, cells)}\n{standing(cells)}\n{qualities(cells)}"
         self._write("shortlist.md", f"## The shortlist, every seed\n\n{LEGEND}\n{text}")
         return cells

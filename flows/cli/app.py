@@ -86,7 +86,7 @@ def insist_on_text(arguments: Sequence[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            raise InputError(f"{argument!a} is no UTF-8 text; give it as such") from None
+            raise InputError(f"{argument!a} is no UTF-8; give words in UTF-8, and rename a file or folder of such a name") from None
 
 
 def server_missing(error: Exception) -> str | None:

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from data.handover import read_request, write_request
 from data.home import HOME, Home
 from data.records import RoundRecord, rounds
 from fedcore import sampling
-from fedcore.base import Conditioning
+from fedcore.base import BaseModel, Conditioning
 from fedcore.course import Course
 from fedcore.errors import InputError
 from fedcore.latents import decode
@@ -161,7 +162,7 @@ def test_a_request_that_cannot_be_used_is_refused_by_name_and_costs_the_others_n
             on_step=silent,
         )
         assert not told.file.exists()
-        assert good.request.rename(public)
+        good.request.rename(public)
         assert good.file.exists() == (cluster is not None)
         return told.refused
 
@@ -171,9 +172,28 @@ def test_a_request_that_cannot_be_used_is_refused_by_name_and_costs_the_others_n
     assert reason(one, 2, None) == "it names no cluster; give --cluster, or ask with --client"
 
 
-def test_where_memory_is_short_batches_are_smaller_and_only_what_is_too_large_alone_is_refused(
-    home: Home, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_that_memory_does_not_suffice_for_goes_in_halves(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's memory holds one picture here."""
+    requests, tried, really = [*asked(home, tmp_path, private=True), tmp_path / "third.request"], list[int](), sampling.advance
+    requests[2].write_bytes(requests[0].read_bytes())
+    alone = [begin(home, "demo", [r], cluster=0, done=2, generic="", out=tmp_path / "alone", on_step=silent)[0] for r in requests]
+
+    def small(base: BaseModel, course: Course, state: sampling.State, *rest: Any, **more: Any) -> sampling.State:
+        tried.append(len(state.latents))
+        if len(state.latents) > 1:
+            raise torch.OutOfMemoryError
+        return really(base, course, state, *rest, **more)
+
+    monkeypatch.setattr(sampling, "advance", small)
+    steps: list[tuple[int, int]] = []
+    made = begin(home, "demo", requests, cluster=0, done=2, generic="", out=tmp_path / "all", on_step=lambda *at: steps.append(at))
+    assert tried == [3, 1, 2, 1, 1]
+    assert [answer.file.read_bytes() for answer in made] == [answer.file.read_bytes() for answer in alone]
+    assert [done for done, _ in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[-1] == (6, 6)
+
+
+def test_only_what_is_too_large_alone_is_refused(home: Home, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention over so many places wants more memory than any machine has."""
     monkeypatch.setattr("tasks.split.LARGEST", 4096)
     monkeypatch.setattr("fedcore.latents.PLACES", 2**40)

@@ -51,7 +51,7 @@ def test_an_unknown_key_that_is_near_nothing_lists_the_known_ones() -> None:
         ({"clients": []}, "clients", "at least 1"),
         ({"clients": ["a", "B/.."]}, "clients", "'B/..' is no client id"),
         ({"clients": ["a", "b", "a"]}, "clients", "'a' is named twice"),
-        ({"name": "server"}, "name", "none of clients, logs, mlflow, prefect, server"),
+        ({"name": "server"}, "name", "none of bases, clients, logs, mlflow, prefect, server"),
         ({"name": "My run"}, "name", "lower-case"),
         ({"quorum": 1.5}, "quorum", "less than or equal to 1"),
         ({"training": 5}, "training", "dictionary"),

@@ -165,7 +165,7 @@ def test_more_steps_than_a_scheduler_can_tell_apart_are_refused(bases: dict[str,
     base, real = bases[of], SD15 if of == "sd" else SD3
     base = replace(base, scheduler=type(base.scheduler).from_config(base.scheduler.config, **real))
     insist_on_course(base, Course(50, 3.0, name))
-    with pytest.raises(InputError, match=rf"the scheduler '{re.escape(name)}' cannot take {steps} steps; give it fewer"):
+    with pytest.raises(InputError, match=rf"the scheduler '{re.escape(name)}' cannot take {steps} steps; give it another number"):
         insist_on_course(base, Course(steps, 3.0, name))
 
 

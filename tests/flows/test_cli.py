@@ -122,7 +122,7 @@ def test_what_is_no_text_is_refused_as_an_argument_and_told_as_a_file_s_name(
     tiny.picture("a").save(here / "photos" / "a.png")
     (here / "photos" / os.fsdecode(b"b\xff.png")).write_bytes(b"no picture")
     wrong = fedcore(monkeypatch, capsys, "import-images", "photos", "--out", "mine.parquet", "--trigger", os.fsdecode(b"sk\xff"))
-    assert wrong == (2, "error: 'sk\\udcff' is no UTF-8 text; give it as such\n")
+    assert wrong == (2, "error: 'sk\\udcff' is no UTF-8; give words in UTF-8, and rename a file or folder of such a name\n")
     code, said = fedcore(monkeypatch, capsys, "import-images", "photos", "--out", "mine.parquet", "--trigger", "sks", "--statement", "soft")
     assert (code, (here / "mine.yaml").exists()) == (0, True)
     assert "skipped b?.png: not a readable picture" in said

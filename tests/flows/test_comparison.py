@@ -263,6 +263,7 @@ def test_the_shortlist_is_chosen_by_pictures_that_are_not_reported() -> None:
 def test_bars_and_sensitivities_are_drawn(tmp_path: Path) -> None:
     bars(
         {"local only": [Interval(0.02, 0.01, 0.03), Interval(0.01, 0.0, 0.02)], "clusters": [Interval(-0.01, -0.02, 0.0)]},
+        [3, 5],
         "x",
         tmp_path / "bars",
     )

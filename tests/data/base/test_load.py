@@ -135,6 +135,29 @@ def test_files_that_nobody_opens_name_no_other_base(base: BaseModel, copy: Path)
     assert digest(copy) == base.digest
 
 
+def test_a_base_in_pieces_is_named_by_those_that_are_opened(base: BaseModel, copy: Path) -> None:
+    """Diffusers opens what an index lists even where the whole file is there, too."""
+    file = copy / "vae" / WEIGHTS["vae"]
+    moved = {name: value + 1 for name, value in load_file(file).items()}
+    save_file(moved, copy / "vae" / "piece.safetensors", metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(moved, "piece.safetensors")}
+    file.with_name(f"{file.name}.index.json").write_text(json.dumps(index))
+    digest.cache_clear()
+    assert digest(folder_of(str(copy))) != base.digest
+    opened = load_base(str(copy)).vae.state_dict()
+    assert all(torch.equal(opened[name], value) for name, value in moved.items())
+
+
+def test_a_base_that_holds_an_adapter_or_lacks_a_configuration_is_refused(copy: Path) -> None:
+    (copy / "text_encoder" / "adapter_config.json").write_text("{}")
+    with pytest.raises(BaseModelError, match=r"text_encoder holds an adapter; move adapter_config\.json and its weights away"):
+        load_base(str(copy))
+    (copy / "text_encoder" / "adapter_config.json").unlink()
+    (copy / "vae" / "config.json").unlink()
+    with pytest.raises(BaseModelError, match=r"vae/config\.json is missing"):
+        load_base(str(copy))
+
+
 def test_a_model_of_the_hub_is_taken_from_the_local_cache_or_asked_for(
     base: BaseModel, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

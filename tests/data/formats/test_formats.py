@@ -133,9 +133,8 @@ def test_peft_opens_its_folder(both: Both, tmp_path: Path) -> None:
     opened.unload()
 
 
+@pytest.mark.parametrize("both", ["sd15", "sd2", "sdxl", "flux"], indirect=True)
 def test_kohya_s_file_tells_rank_alpha_and_kind(both: Both, tmp_path: Path) -> None:
-    if both.base.family.kohya is None:
-        pytest.skip("kohya has no names for it that diffusers could read back")
     with safe_open(written(both, adapter(both.base), "kohya", tmp_path), "pt") as file:
         about, keys = file.metadata(), set(file.keys())
     fused = both.name == "flux"  # queries, keys and values in one layer, and in single blocks the MLP: its scale is folded in
@@ -265,9 +264,8 @@ def test_peft_s_patterns_of_alpha_are_names_or_their_ends_and_no_others_are_run(
         read_adapter(folder, both.base)
 
 
+@pytest.mark.parametrize("both", ["sd15", "sd2", "sdxl"], indirect=True)
 def test_alphas_may_be_whole_numbers_as_kohya_s_own_scripts_write_them(both: Both, tmp_path: Path) -> None:
-    if both.base.family.kohya is None or both.name == "flux":
-        pytest.skip("no kohya names that diffusers reads back at this width")
     file = written(both, adapter(both.base), "kohya", tmp_path)
     save_file({key: torch.tensor(4) if key.endswith(".alpha") else value for key, value in load_file(file).items()}, file)
     assert {layer.scale * layer.rank for layer in read_adapter(file, both.base).values()} == {4}
@@ -280,6 +278,25 @@ def test_alphas_beside_factors_of_peft_s_names_count(both: Both, tmp_path: Path)
     alphas = {f"{part}.{name}.alpha": torch.tensor(0.5 * layer.rank) for name, layer in mine.items()}
     save_file({**load_file(file), **alphas}, file)
     same(read_adapter(file, both.base), mine)
+    save_file({**load_file(file), f"{part}.elsewhere.alpha": torch.tensor(1.0)}, file)
+    with pytest.raises(AdapterRefused, match="layer 'elsewhere' has an alpha and no factors"):
+        read_adapter(file, both.base)
+
+
+@pytest.mark.parametrize("both", ["sd15", "sdxl"], indirect=True)
+@pytest.mark.parametrize(
+    ("factors", "alpha"),
+    [
+        (("to_out.lora_A.weight", "to_out.lora_B.weight"), "to_out.alpha"),
+        (("processor.to_q_lora.down.weight", "processor.to_q_lora.up.weight"), "processor.to_q_lora.alpha"),
+    ],
+)
+def test_alphas_follow_their_factors_from_older_names(both: Both, tmp_path: Path, factors: tuple[str, str], alpha: str) -> None:
+    block = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
+    tensors = {f"{block}.{factors[0]}": torch.ones(2, 32), f"{block}.{factors[1]}": torch.ones(32, 2)}
+    save_file({**tensors, f"{block}.{alpha}": torch.tensor([1])}, tmp_path / "old.safetensors")
+    (layer,) = read_adapter(tmp_path / "old.safetensors", both.base).values()
+    assert layer.scale == 0.5
 
 
 def test_who_reads_factors_alone_gets_the_whole_update_of_a_diffusers_file(both: Both, tmp_path: Path) -> None:
@@ -298,19 +315,20 @@ def numbered_by_kohya(key: str, of: int) -> str:
     return key.replace("mid_block_attentions_0", "middle_block_1")
 
 
+@pytest.mark.parametrize("both", ["sd15", "sdxl"], indirect=True)
 def test_kohya_s_own_numbers_of_blocks_are_read(both: Both, tmp_path: Path) -> None:
-    if both.name not in ("sd15", "sdxl"):
-        pytest.skip("no UNet of kohya's")
     mine = adapter(both.base)
     file = written(both, mine, "kohya", tmp_path)
     plain = load_file(file)
     others = {numbered_by_kohya(key, both.base.denoiser.config.layers_per_block): value for key, value in plain.items()}
+    pairs = [("input_blocks", "up_blocks"), ("middle_block", "down_blocks"), ("output_blocks", "up_blocks"), ("input_blocks", "mid_block")]
     assert not set(others) & set(plain)
     save_file(others, file)
     same(read_adapter(file, both.base), mine)
-    save_file({**others, **{key: value.clone() for key, value in plain.items()}}, file)
-    with pytest.raises(AdapterRefused, match="it names layers in two ways"):
-        read_adapter(file, both.base)
+    for theirs, ours in pairs:
+        save_file({k: v.clone() for k, v in [*others.items(), *plain.items()] if theirs in k or ours in k}, file)
+        with pytest.raises(AdapterRefused, match="it names layers in two ways"):
+            read_adapter(file, both.base)
 
 
 def test_nothing_of_a_stranger_s_names_reaches_the_terminal_as_it_is(both: Both, tmp_path: Path) -> None:
@@ -332,7 +350,7 @@ def test_a_peft_folder_of_another_kind_is_refused(both: Both, tmp_path: Path) ->
     folder = written(both, adapter(both.base), "peft", tmp_path)
     config = tmp_path / "adapter_config.json"
     plain = json.loads(config.read_text())
-    for harmless in ({"fan_in_fan_out": True}, {"bias": "lora_only"}, {"bias": None}):
+    for harmless in ({"fan_in_fan_out": True}, {"bias": "lora_only"}, {"bias": None}, {"init_lora_weights": "Gaussian"}):
         config.write_text(json.dumps(plain | harmless))
         assert read_adapter(folder, both.base)
     config.write_text(json.dumps(plain | {"use_dora": True}))
