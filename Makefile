@@ -31,7 +31,7 @@ postgresql:
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -y --no-install-recommends postgresql
 
 test-crashes: $(READY) ## kill -9 at every place of every stage, databases and blobs lost
-	$(BIN)/python -m pytest -m slow tests/e2e/test_crashes.py
+	$(BIN)/python -m pytest -m slow -n 2 tests/e2e/test_crashes.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
