@@ -60,11 +60,27 @@ def test_sums_with_an_adapter_are_counted_where_one_stands_beside_and_where_loss
         heldout_losses(base, examples, adapter, timesteps=8, seed=0)
     assert found.copies + found.measuring == pytest.approx(count.most, rel=0.2)
     train(base, examples, adapter, replace(SETTINGS, steps=1), seed=0)
-    with counted(parts) as count:
-        train(base, examples, adapter, SETTINGS, seed=0, beside=adapter)
-    assert found.training(beside=True) == pytest.approx(count.most, rel=0.2)
+    most = []
+    for beside in (None, adapter):
+        with counted(parts) as count:
+            train(base, examples, adapter, SETTINGS, seed=0, beside=beside)
+        most.append(count.most)
+    assert most[1] - most[0] == pytest.approx(found.copies, rel=0.2)
     assert told(tmp_path, precision="bf16").copies == 0  # injected instead
     forget_base()
+
+
+@pytest.mark.parametrize(
+    ("told", "beside", "total"),
+    [
+        (Needs(weights=100, adapter=1, step=10, encoding=5, measuring=1, copies=8), False, 111),
+        (Needs(weights=100, adapter=1, step=10, encoding=5, measuring=1, copies=8), True, 119),
+        (Needs(weights=100, adapter=1, step=10, encoding=30, measuring=1, copies=8), True, 130),
+        (Needs(weights=100, adapter=1, step=10, encoding=5, measuring=20, copies=8), True, 128),
+    ],
+)
+def test_what_does_not_live_at_one_time_is_not_added_up(told: Needs, beside: bool, total: int) -> None:
+    assert told.total(beside) == total
 
 
 def test_what_is_advised_where_memory_is_short_takes_less(tmp_path: Path) -> None:
