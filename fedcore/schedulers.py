@@ -97,7 +97,7 @@ def _beside(base: BaseModel, name: str) -> dict[str, Any]:
     return {**told, "trained_betas": (1 - alphas / torch.cat([torch.ones(1).double(), alphas[:-1]])).tolist()}
 
 
-_gone: WeakKeyDictionary[BaseModel, dict[tuple[str | None, int, Shape], bool]] = WeakKeyDictionary()
+_tried: WeakKeyDictionary[BaseModel, dict[tuple[str | None, int, Shape], bool]] = WeakKeyDictionary()
 
 
 def insist_on_way(base: BaseModel, name: str | None, steps: int, shape: Shape) -> None:
@@ -106,7 +106,7 @@ def insist_on_way(base: BaseModel, name: str | None, steps: int, shape: Shape) -
     Raises:
         InputError: no such sampler goes with this base, or not with so many steps.
     """
-    made, known = scheduler(base, name, steps, shape), _gone.setdefault(base, {})
+    made, known = scheduler(base, name, steps, shape), _tried.setdefault(base, {})
     if (way := (name, steps, shape)) not in known:
         known[way] = _goes(made)
     if not known[way]:

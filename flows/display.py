@@ -77,7 +77,7 @@ def table(console: Console, results: dict[str, Any]) -> None:
             "–" if up is None else f"{100 * up:.1f} %",
             losses["other_cluster"],
         )
-    whole(console, made)
+    uncut(console, made)
     s = results["summary"]
     parts = [f"mean gain {100 * s['gain_personal_mean']:.1f} %"] if s["gain_personal_mean"] is not None else []
     parts += [f"clusters against true styles: ARI = {s['ari']:.2f}"] if s["ari"] is not None else []
@@ -101,7 +101,7 @@ def curve(values: Sequence[float], low: float, high: float) -> str:
 UNBOUNDED = 10_000
 
 
-def whole(console: Console, made: Table) -> None:
+def uncut(console: Console, made: Table) -> None:
     """A table that is not fitted to the terminal: there, or in a file, long lines do less harm than names and numbers cut short."""
     made.width = console.measure(made, options=console.options.update(width=UNBOUNDED)).maximum
     console.print(made, crop=False)
@@ -144,6 +144,6 @@ def comparison(console: Console, runs: Mapping[str, Sequence[RoundRecord]]) -> N
             f"{sum(r.seconds for r in records):.0f}",
             curve(losses[name], low, high),
         )
-    whole(console, made)
+    uncut(console, made)
     if shown:
         console.print(f"held-out losses, means over clients; the curves span {low:.4f} (low) to {high:.4f} (high)", soft_wrap=True)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from fedcore.config import Federation
-from fedcore.interaction import INTERACTIONS
 
 
 def _gib(size: int) -> str:
@@ -32,12 +31,6 @@ class Estimate:
         )
 
 
-def stands_beside(federation: Federation) -> bool:
-    """Does a client train beside something frozen: what a rule or an exchange leaves there, or its own shared adapter?"""
-    left = federation.aggregation.rule.split not in ("cut", "head") or INTERACTIONS[federation.interaction.method].beside
-    return left or federation.personal.method == "dual"
-
-
 def estimate(federation: Federation, workers: int) -> Estimate:
     """For the largest rank, on this machine.
 
@@ -57,4 +50,5 @@ def estimate(federation: Federation, workers: int) -> Estimate:
         found = needs(base, rank, federation.adapter.target, federation.training.settings())
     on_gpu = device_of(federation.device).type == "cuda"
     free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available // workers
-    return Estimate(found.total(stands_beside(federation)), found.weights, free)
+    beside = federation.beside or federation.personal.method == "dual"  # whose own adapter trains beside the shared one
+    return Estimate(found.total(beside), found.weights, free)

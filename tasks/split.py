@@ -104,7 +104,7 @@ def begin(
             answers[path] = replace(answers[path], refused=error.message)
     plans = {home_of: sampling.alone(load_model(of_cluster(record, home_of))) for home_of, _ in together}
     own = encode(base, [generic]).prompts
-    batches = [(at, of[i : i + n]) for at, of in together.items() for n in [_at_once(base, batch, at[1])] for i in range(0, len(of), n)]
+    batches = [(at, part) for at, of in together.items() for part in _parts(base, at[1], of, batch)]
     for (home_of, _), of, drawn in _early(base, batches, plans, own, done, on_step):
         for i, (path, request) in enumerate(of):
             if isinstance(drawn, TooLarge):
@@ -116,11 +116,12 @@ def begin(
     return list(answers.values())
 
 
-def _at_once(base: "BaseModel", batch: int, course: Course) -> int:
-    """Large pictures gain nothing from each other's company on a CPU, and need its memory."""
+def _parts(base: "BaseModel", course: Course, of: "Batch", most: int) -> "list[Batch]":
+    """Requests that are drawn together, `most` at once; on a CPU large pictures gain nothing from that, and need its memory."""
     from fedcore.latents import at_most
 
-    return at_most(batch, base.family.shape(base, course.size)) if base.device.type == "cpu" else batch
+    n = at_most(most, base.family.shape(base, course.size)) if base.device.type == "cpu" else most
+    return [of[i : i + n] for i in range(0, len(of), n)]
 
 
 def _early(

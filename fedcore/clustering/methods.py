@@ -34,7 +34,7 @@ class Divide(Protocol):
 def in_k_means(vectors: Vectors, k: int, seed: int) -> Labels:
     """Least `Σ_i ‖v_i − μ_{c(i)}‖²` by scikit-learn's k-means++ (Arthur & Vassilvitskii 2007), its random state derived from `seed`.
 
-    In small batches for very many clients (Sculley 2010). For unit vectors that is the largest cosine with the group's mean.
+    In small batches for very many clients (Sculley 2010).
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
 

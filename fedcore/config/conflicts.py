@@ -39,7 +39,7 @@ def _of_aggregation(f: Federation) -> Iterator[str]:
                 f"with aggregation.method '{method}' the server has no updates to group clients by: set clustering.on to "
                 f"'requirements', and clustering.method to another than '{BY_LOSS}'"
             )
-    if f.personal.method == "ditto" and (rule.split not in ("cut", "head") or INTERACTIONS[exchange].beside):
+    if f.personal.method == "ditto" and f.beside:
         yield (
             f"personal.method 'ditto' goes on with an adapter of its own, which '{method}' with interaction.method '{exchange}' "
             f"sets beside another one every round; use a rule like 'svd' and an interaction like 'similarity'"

@@ -25,6 +25,7 @@ from fedcore.config.parts import (
     Share,
     TrainingConfig,
 )
+from fedcore.interaction import INTERACTIONS
 from fedcore.validation import validated
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -103,6 +104,11 @@ class Federation(Part):
         for conflict in conflicts(self):
             raise ValueError(conflict)
         return self
+
+    @property
+    def beside(self) -> bool:
+        """Does the rule, or the exchange, set another frozen adapter beside a client's own one in every round?"""
+        return self.aggregation.rule.split not in ("cut", "head") or INTERACTIONS[self.interaction.method].beside
 
     @property
     def away(self) -> bool:

@@ -47,7 +47,7 @@ def spread(logits: Tensor, own: float) -> Tensor:
 def similarity(centroids: Tensor, adapters: Sequence[Adapter], *, own: float, temperature: float) -> Weights:
     """`W_ii = λ`, `W_ij = (1 − λ) softmax_{j≠i}(cos(c_i, c_j) / T)`: clusters that wish alike learn from each other.
 
-    Clusters that exchange by how alike they are come from arXiv 2508.04745; the softmax over cosines is our choice.
+    That clusters learn from each other is arXiv 2508.04745's, which leaves the weights open; the softmax over cosines is our choice.
     """
     unit = torch.nn.functional.normalize(centroids.double(), dim=1)
     weights = spread(unit @ unit.T / temperature, own)

@@ -10,8 +10,8 @@ import typer
 
 from flows.cli.app import app, console, insist_on_space, settings
 
-ROUND = "encode, assign, start, train, cluster, aggregate, interact, divide, baseline, gallery, evaluate or publish"
-"""`flows.recovery.STAGES`, which takes Prefect's seconds to import."""
+STAGES = "encode, assign, start, train, cluster, aggregate, interact, divide, baseline, gallery, evaluate or publish"
+"""In words what `flows.recovery.STAGES` holds, which takes Prefect's seconds to import."""
 
 DEMO = Path("federations/demo.yaml")
 
@@ -107,7 +107,7 @@ def resume(
 @app.command()
 def rerun(
     name: Annotated[str, typer.Argument(help="A run.")],
-    stage: Annotated[str, typer.Option("--from", help=f"The stage to begin with: {ROUND}.")],
+    stage: Annotated[str, typer.Option("--from", help=f"The stage to begin with: {STAGES}.")],
     number: Annotated[int | None, typer.Option("--round", help="Of this round (default: the last one begun).")] = None,
     client: Annotated[str | None, typer.Option(help="Of this client only.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be computed again.")] = False,

@@ -19,7 +19,7 @@ from data.records import RoundRecord, rounds
 from fedcore import sampling
 from fedcore.base import BaseModel, Conditioning
 from fedcore.course import Course
-from fedcore.errors import InputError
+from fedcore.errors import InputError, TooLarge
 from fedcore.latents import decode
 from fedcore.prompts import encode
 from tasks._models import load_model
@@ -191,6 +191,20 @@ def test_a_batch_that_memory_does_not_suffice_for_goes_in_halves(home: Home, tmp
     assert [answer.file.read_bytes() for answer in made] == [answer.file.read_bytes() for answer in alone]
     assert [done for done, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[-1] == (6, 6)
+
+
+def test_a_device_whose_memory_does_not_suffice_is_told_so_and_writes_nothing(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (begun, _) = begin(home, "demo", asked(home, tmp_path, private=True), cluster=0, done=2, generic="", out=tmp_path, on_step=silent)
+
+    def short(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("fedcore.latents.decode", short)
+    with pytest.raises(TooLarge, match="the device's memory does not suffice"):
+        finish(home, "demo", begun.file, client="c01", prompt="x", keep=False, out=tmp_path / "no.png", on_step=silent)
+    assert not (tmp_path / "no.png").exists()
 
 
 def test_only_what_is_too_large_alone_is_refused(home: Home, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,8 @@ from PIL import Image
 from data.home import HOME, Home
 from data.records import bind
 from fedcore.config import federation as read
-from flows.cli import main
+from flows.cli import main, runs
 from flows.cli.app import server_missing
-from flows.cli.runs import ROUND
 from flows.recovery import STAGES
 from tests import tiny
 
@@ -40,7 +39,7 @@ def fedcore(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 
 def test_help_names_every_stage() -> None:
-    assert ROUND.replace(" or ", ", ").split(", ") == list(STAGES)
+    assert runs.STAGES.replace(" or ", ", ").split(", ") == list(STAGES)
 
 
 def federation(here: Path, base_folder: Path, **values: object) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from data.base.load import imagined
 from fedcore.config import Federation
-from tasks.estimate import Estimate, estimate, stands_beside
+from fedcore.injection import target_shapes
+from tasks.estimate import Estimate, estimate
 from tests.families import saved
 
 GIB = 2**30
@@ -35,16 +37,19 @@ def test_the_largest_rank_and_the_federation_s_settings_count(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("settings", "beside"), [
-    ({}, False),
     ({"aggregation": {"method": "svd_rest"}}, True),
-    ({"aggregation": {"method": "stack"}}, True),
-    ({"aggregation": {"method": "fedex"}}, True),
     ({"interaction": {"method": "rest_of_the_world"}}, True),
     ({"personal": {"method": "dual"}}, True),
     ({"personal": {"method": "ditto"}}, False),
 ])  # fmt: skip
-def test_what_stands_frozen_beside_a_client_s_adapter_is_known_beforehand(settings: dict[str, Any], beside: bool) -> None:
-    assert stands_beside(Federation(name="x", clients=("a",), **settings)) == beside
+def test_what_stands_frozen_beside_a_client_s_adapter_is_counted(tmp_path: Path, settings: dict[str, Any], beside: bool) -> None:
+    """A batch so large that training is what needs most."""
+    saved("sd15", tmp_path)
+    common = {"name": "x", "clients": ("a",), "base": str(tmp_path), "training": {"batch": 64}}
+    plain, more = (estimate(Federation(**common, **of), 1).needs for of in ({}, settings))
+    with imagined(str(tmp_path)) as base:
+        copies = sum(base.denoiser.get_submodule(name).weight.nbytes for name in target_shapes(base, "attention"))
+    assert more - plain == (copies if beside else 0)
 
 
 def test_free_memory_is_divided_among_the_processes(tmp_path: Path) -> None:
